@@ -1,0 +1,10 @@
+//go:build !linux
+
+package controlplane
+
+import "syscall"
+
+// processAttributes give a child its own process group. Only Linux can also tie its life to its parent's.
+func processAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true}
+}
