@@ -32,7 +32,7 @@ type unfinished struct {
 // NewBuilder returns a builder that stores nodes in s and cuts them with cutKey, which must be the
 // same for all maps that are to share nodes.
 func NewBuilder(s Saver, cutKey [32]byte) *Builder {
-	return &Builder{saver: s, cutter: newCutter(cutKey)}
+	return &Builder{saver: s, cutter: newCutter(cutKey, targetWeight)}
 }
 
 // Add appends an entry. Its key must come after those added before, or the error is [ErrOrder]; an

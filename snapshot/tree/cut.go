@@ -8,62 +8,65 @@ import (
 	"github.com/zeebo/blake3"
 )
 
-var (
-	targetWeight = uint64(4 << 10)
-	minWeight    = targetWeight / 4
-	maxWeight    = targetWeight * 4
-	hazardPower  = 1
-)
+// targetWeight is the mean weight of a node. It is part of the format: another target gives other
+// roots. Why this one: docs/design/merkle-map.md.
+const targetWeight = 2 << 10
 
+// cutter decides where nodes end. After an entry of weight w, a node that then weighs W ends with
+// probability
+//
+//	π/2 · w · W / target²        never if W < target/4, always if W ≥ 4 target
+//
+// so that the chance to end grows with the node. Its weight is then Rayleigh distributed with the
+// target as mean, and a random change hits a node of 1.27 times the mean; with a chance that does
+// not grow it would be twice the mean, and all that is stored again grows with it. The coin is a
+// keyed hash of (level, key), so it falls the same way in every history, and who chooses the keys
+// of a cluster's objects cannot tell how.
+//
+// Boundaries of two maps that differ in an entry meet again soon after it: a key with a low hash
+// ends its node at whatever weight it finds.
 type cutter struct {
-	hash *blake3.Hasher
-	sum  [8]byte
+	hash   *blake3.Hasher
+	target uint64
+	scale  uint64 // w·W at which the probability is one
+	sum    [32]byte
 }
 
-func newCutter(key [32]byte) *cutter {
+func newCutter(key [32]byte, target uint64) *cutter {
 	h, err := blake3.NewKeyed(key[:])
 	if err != nil {
-		panic("blake3 refuses a key of 32 bytes: " + err.Error()) // it checks the length only
+		panic("blake3 refuses a key of 32 bytes: " + err.Error()) // its length is all it looks at
 	}
-	return &cutter{hash: h}
+	return &cutter{hash: h, target: target, scale: target * target * 226 / 355} // 2/π = 226/355
 }
 
-func gamma(k int) float64 { return math.Gamma(1 + 1/float64(k)) }
-
-// ends reports whether a node that weighs total ends after an entry.
+// ends reports whether a node ends after an entry of the given weight that makes it weigh total.
 func (c *cutter) ends(level int, key []byte, weight, total uint64) bool {
-	if total < minWeight {
+	if total < c.target/4 {
 		return false
 	}
-	if total >= maxWeight {
+	x := weight * total
+	if total >= c.target*4 || x >= c.scale {
 		return true
 	}
-	k := hazardPower
-	t := float64(targetWeight)
-	g := math.Pow(gamma(k), float64(k))
-	p := float64(weight) * float64(k) * math.Pow(float64(total), float64(k-1)) * g / math.Pow(t, float64(k))
-	if k == 1 {
-		p = float64(weight) / (t - float64(minWeight))
-	}
 	c.hash.Reset()
-	c.hash.Write([]byte{byte(level)})
+	c.hash.Write([]byte{byte(level)}) // a hash's Write returns no error
 	c.hash.Write(key)
-	c.hash.Sum(c.sum[:0])
-	return float64(binary.LittleEndian.Uint64(c.sum[:])) < p*math.Exp2(64)
+	coin := binary.LittleEndian.Uint64(c.hash.Sum(c.sum[:0]))
+	return coin < x*(math.MaxUint64/c.scale)
 }
 
-// entryWeight is the rough size of an entry of a leaf.
-func entryWeight(e Entry) uint64 {
-	return roundUp(uint64(len(e.Key) + len(e.Value) + 4*len(e.Refs) + 8))
-}
+// entryWeight is the rough size of an entry of a leaf. It takes the key as a whole and a reference
+// at a few bytes, although neighbours share most of both: what an entry weighs must not depend on
+// its neighbours.
+func entryWeight(e Entry) uint64 { return round(len(e.Key) + len(e.Value) + 4*len(e.Refs) + 8) }
 
-func childWeight(c child) uint64 {
-	return roundUp(uint64(len(c.first) + 32 + 8))
-}
+// childWeight is the rough size of an entry of an interior node.
+func childWeight(c child) uint64 { return round(len(c.first) + len(c.ref.ID) + 8) }
 
-// roundUp rounds to four steps for each doubling, so that an entry whose value becomes a few bytes
-// longer nearly always keeps its weight and moves no boundary.
-func roundUp(n uint64) uint64 {
-	step := uint64(1) << max(bits.Len64(n)-3, 0)
-	return (n + step - 1) &^ (step - 1)
+// round goes up to the next of four steps for each doubling, so that an entry whose value becomes a
+// little longer nearly always keeps its weight and moves no boundary.
+func round(n int) uint64 {
+	step := uint64(1) << max(bits.Len(uint(n))-3, 0)
+	return (uint64(n) + step - 1) &^ (step - 1)
 }
