@@ -208,9 +208,9 @@ func nothingBanned(all []pkg) []string {
 	return findings
 }
 
-func TestImportsGoOnlyDownward(t *testing.T) { uphold(t, onlyDownward) }
+func TestImportsGoOnlyDownward(t *testing.T) { uphold(t, onlyDownward, ".") }
 
-func TestNoBannedImports(t *testing.T) { uphold(t, nothingBanned) }
+func TestNoBannedImports(t *testing.T) { uphold(t, nothingBanned, ".") }
 
 func TestEveryRuleGivesItsReason(t *testing.T) {
 	seen := make(map[string]int)

@@ -129,18 +129,20 @@ func packages(fsys fs.FS) ([]pkg, error) {
 // A rule returns what it finds wrong in the packages, one line for each.
 type rule func([]pkg) []string
 
-// uphold reports every violation of the rule in this module.
-func uphold(t *testing.T, r rule) {
+// uphold reports every violation of the rule in the modules whose folders are given.
+func uphold(t *testing.T, r rule, folders ...string) {
 	t.Helper()
-	all, err := packages(os.DirFS("."))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(all) < 2 {
-		t.Fatalf("found %d packages; the test runs in the wrong folder", len(all))
-	}
-	for _, finding := range r(all) {
-		t.Error(finding)
+	for _, folder := range folders {
+		all, err := packages(os.DirFS(folder))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(all) < 2 {
+			t.Fatalf("found %d packages in %s; the test runs in the wrong folder", len(all), folder)
+		}
+		for _, finding := range r(all) {
+			t.Errorf("in %s: %s", folder, finding)
+		}
 	}
 }
 
