@@ -77,15 +77,17 @@ type Stats struct {
 // blobs under way and the waiting entries, and grows with the number of bundles by some hundred
 // bytes each.
 type Assembler struct {
-	saver  Saver
-	reader *Reader // nil without Options.Loader
-	tree   *tree.Builder
-	store  *store
-	opt    Options
-	giveUp map[blob.Ref]bool
-	hash   *contentHash
-	open   map[streamID]*bundle
-	usage  map[blob.Ref]*usage
+	saver   Saver
+	reader  *Reader // nil without Options.Loader
+	tree    *tree.Builder
+	store   *store
+	opt     Options
+	cutKey  [32]byte // of the chunker
+	nodeKey [32]byte // of maps
+	giveUp  map[blob.Ref]bool
+	hash    *contentHash
+	open    map[streamID]*bundle
+	usage   map[blob.Ref]*usage
 
 	waiting      []pending // entries in order, the first of them waiting for a bundle
 	waitingBytes int
@@ -116,15 +118,17 @@ func NewAssembler(s Saver, opt Options) *Assembler {
 		opt.Chunks = chunker.Default
 	}
 	a := &Assembler{
-		saver:  s,
-		tree:   tree.NewBuilder(s, opt.Key("tree")),
-		store:  newStore(s, opt.Parallel),
-		opt:    opt,
-		giveUp: make(map[blob.Ref]bool, len(opt.GiveUp)),
-		hash:   newContentHash(opt.Key("bundle")),
-		open:   make(map[streamID]*bundle),
-		usage:  make(map[blob.Ref]*usage),
+		saver:   s,
+		store:   newStore(s, opt.Parallel),
+		opt:     opt,
+		cutKey:  opt.Key("chunker"),
+		nodeKey: opt.Key("tree"),
+		giveUp:  make(map[blob.Ref]bool, len(opt.GiveUp)),
+		hash:    newContentHash(opt.Key("bundle")),
+		open:    make(map[streamID]*bundle),
+		usage:   make(map[blob.Ref]*usage),
 	}
+	a.tree = tree.NewBuilder(s, a.nodeKey)
 	if opt.Loader != nil {
 		a.reader = NewReader(opt.Loader)
 	}

@@ -66,7 +66,7 @@ func (a *Assembler) StoreStream(ctx context.Context, r io.Reader) (Ref, int64, e
 // storeStream cuts r into chunks in one goroutine, stores them in several, and collects their names
 // in order in this one.
 func (a *Assembler) storeStream(ctx context.Context, class blob.Class, r io.Reader) (Ref, int64, error) {
-	cuts, err := chunker.New(r, a.opt.Key("chunker"), a.opt.Chunks)
+	cuts, err := chunker.New(r, a.cutKey, a.opt.Chunks)
 	if err != nil {
 		return Ref{}, 0, fmt.Errorf("cut into chunks: %w", err)
 	}
@@ -80,7 +80,7 @@ func (a *Assembler) storeStream(ctx context.Context, class blob.Class, r io.Read
 		cutErr = a.store.cut(ctx, class, cuts, queue)
 	}()
 
-	list := extentList{saver: a.saver, cutKey: a.opt.Key("tree")}
+	list := extentList{saver: a.saver, cutKey: a.nodeKey}
 	for c := range queue { // to its end in any case: it closes when the goroutine above is done
 		<-c.stored
 		if err == nil && c.err != nil {
