@@ -120,12 +120,12 @@ func TestReaderRefusesExtentsThatDoNotAddUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		ref := Ref{place: mapped, length: tc.length, extents: root}
-		var b bytes.Buffer
-		if err := NewReader(m).WriteTo(t.Context(), ref, &b); !errors.Is(err, ErrMalformed) {
+		var out bytes.Buffer
+		if err := NewReader(m).WriteTo(t.Context(), ref, &out); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v", tc.name, err)
 		}
-		if uint64(b.Len()) > tc.length {
-			t.Errorf("%s: %d bytes were written of a content of %d", tc.name, b.Len(), tc.length)
+		if uint64(out.Len()) > tc.length {
+			t.Errorf("%s: %d bytes were written of a content of %d", tc.name, out.Len(), tc.length)
 		}
 	}
 }
