@@ -49,7 +49,7 @@ func (b *Bucket) Create(ctx context.Context, name string, data []byte) error {
 		b.mu.Lock()
 		b.durable = map[string]bool{b.root: true}
 		b.mu.Unlock()
-		if why := b.explain(err); !errors.Is(why, storage.ErrNotFound) {
+		if why := b.explain(name, err); !errors.Is(why, storage.ErrNotFound) {
 			err = why
 		}
 	}

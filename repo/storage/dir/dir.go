@@ -93,7 +93,7 @@ func (b *Bucket) Get(ctx context.Context, name string, offset, length int64) ([]
 	}
 	data, err := b.get(ctx, name, offset, length)
 	if err != nil {
-		return nil, fmt.Errorf("get %s: %w", name, b.explain(err))
+		return nil, fmt.Errorf("get %s: %w", name, b.explain(name, err))
 	}
 	return data, nil
 }
@@ -111,7 +111,7 @@ func (b *Bucket) Stat(ctx context.Context, name string) (storage.Info, error) {
 		err = checkFile(b.path(name), info)
 	}
 	if err != nil {
-		return storage.Info{}, fmt.Errorf("stat %s: %w", name, b.explain(err))
+		return storage.Info{}, fmt.Errorf("stat %s: %w", name, b.explain(name, err))
 	}
 	return storage.Info{Name: name, Size: info.Size(), ModTime: info.ModTime()}, nil
 }
@@ -133,7 +133,7 @@ func (b *Bucket) Delete(ctx context.Context, name string) error {
 	if err == nil {
 		return nil
 	}
-	if err := b.explain(err); !errors.Is(err, storage.ErrNotFound) {
+	if err := b.explain(name, err); !errors.Is(err, storage.ErrNotFound) {
 		return fmt.Errorf("delete %s: %w", name, err)
 	}
 	return nil
@@ -178,12 +178,21 @@ func (b *Bucket) path(name string) string {
 	return filepath.Join(b.root, filepath.FromSlash(name))
 }
 
-// explain turns what the file system says about an absent file into the answers of a bucket.
-func (b *Bucket) explain(err error) error {
+// explain turns what the file system says about an absent file into the answers of a bucket. A disk
+// that is not mounted must not look like a bucket without the object.
+func (b *Bucket) explain(name string, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 		return err
 	}
-	// A disk that is not mounted must not look like a bucket without the object.
+	for path := b.path(name); len(path) > len(b.root); path = filepath.Dir(path) {
+		if _, linkErr := os.Lstat(path); linkErr != nil {
+			continue
+		}
+		if _, statErr := os.Stat(path); statErr != nil {
+			return fmt.Errorf("follow link: %w", statErr)
+		}
+		break
+	}
 	switch info, rootErr := os.Stat(b.root); {
 	case errors.Is(rootErr, fs.ErrNotExist):
 		return fmt.Errorf("%s: %w", b, storage.ErrNoBucket)

@@ -36,6 +36,14 @@ func (b *Bucket) List(ctx context.Context, prefix, startAfter string) iter.Seq2[
 		}
 		l := &listing{Bucket: b, ctx: ctx, prefix: prefix, startAfter: startAfter, yield: yield}
 		top := prefix[:strings.LastIndexByte(prefix, '/')+1]
+		// Only the folder that the prefix names may be absent, if the bucket is there. Whatever is
+		// missing further down is an error.
+		if _, err := os.Stat(b.path(top)); err != nil {
+			if err = b.explain(top, err); !errors.Is(err, storage.ErrNotFound) {
+				l.fail(err)
+			}
+			return
+		}
 		l.folder(top)
 	}
 }
@@ -54,7 +62,7 @@ type listing struct {
 func (l *listing) folder(name string) bool {
 	entries, err := l.read(name)
 	if err != nil {
-		return l.readFailed(name, err)
+		return l.fail(err)
 	}
 	for _, entry := range entries {
 		if strings.HasSuffix(entry, "/") {
@@ -151,18 +159,6 @@ func (l *listing) entry(folder string, e fs.DirEntry) (string, error) {
 		return name, nil
 	}
 	return "", nil
-}
-
-// readFailed decides what a folder that cannot be read means. Only the one that the prefix names may
-// be absent, if the bucket is there.
-func (l *listing) readFailed(name string, err error) bool {
-	isTop := name == l.prefix[:strings.LastIndexByte(l.prefix, '/')+1]
-	if isTop {
-		if err = l.explain(err); errors.Is(err, storage.ErrNotFound) {
-			return true
-		}
-	}
-	return l.fail(err)
 }
 
 func (l *listing) fail(err error) bool {
