@@ -1,0 +1,128 @@
+package dial
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/varve-dev/varve/repo/storage"
+)
+
+func TestOpenFolder(t *testing.T) {
+	base := t.TempDir()
+	// Where the system's own temporary folder is a link, the current folder has another name.
+	base, err := filepath.EvalSymlinks(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := filepath.Join(base, "here")
+	if err := os.Mkdir(here, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(here)
+	for url, want := range map[string]string{
+		base + "/a":            base + "/a",
+		"dir://" + base + "/b": base + "/b",
+		"DIR://" + base + "/B": base + "/B",
+		"./c":                  here + "/c",
+		"../d":                 base + "/d",
+		"dir://e":              here + "/e",
+		"dir://./f":            here + "/f",
+		"dir://../g":           base + "/g",
+		".":                    here,
+		"..":                   base,
+		base + "/h/../i":       base + "/i",
+		"./a b%20?c#d@e":       here + "/a b%20?c#d@e",
+		base + "/x://y":        base + "/x:/y",
+	} {
+		if url != "." && url != ".." {
+			if _, err := Open(t.Context(), url, Options{}); !errors.Is(err, storage.ErrNoBucket) || !strings.Contains(err.Error(), want) {
+				t.Errorf("Open(%q) of a missing folder = %v, want ErrNoBucket with the path", url, err)
+			}
+		}
+		b, err := Open(t.Context(), url, Options{Create: true})
+		if err != nil {
+			t.Errorf("Open(%q): %v", url, err)
+			continue
+		}
+		if b.String() != "dir://"+want {
+			t.Errorf("Open(%q) opened %s, want dir://%s", url, b, want)
+		}
+		again, err := Open(t.Context(), b.String(), Options{})
+		if err != nil || again.String() != b.String() {
+			t.Errorf("Open(%q) = %v, %v; a bucket's own URL must open it", b, again, err)
+		}
+		if err := b.Create(t.Context(), "varve.json", nil); err != nil {
+			t.Errorf("Create in %s: %v", b, err)
+		}
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, test := range []struct{ url, says string }{
+		{"", "empty"},
+		{"dir://", "without a path"},
+		{"./a\x00b", "NUL"},
+		{"s3://bucket/prefix", "s3://"},
+		{"gs://bucket", "gs://"},
+		{"azblob://container", "azblob://"},
+		{"mem://", "mem://"},
+		{"file:///srv/backups", "file://"},
+		{"s3:bucket", "neither"},
+		{"backups", "neither"},
+		{"backups/here", "neither"},
+		{"~/backups", "neither"},
+		{"~root://x", "neither"},
+		{"://x", "neither"},
+	} {
+		_, err := Open(t.Context(), test.url, Options{Create: true})
+		if !errors.Is(err, ErrBadURL) || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), forms) {
+			t.Errorf("Open(%q) = %v, want ErrBadURL that says %q", test.url, err, test.says)
+		}
+	}
+	if made, err := os.ReadDir("."); err != nil || len(made) > 0 {
+		t.Errorf("made %v, %v", made, err)
+	}
+}
+
+func TestErrorsShowNoSecrets(t *testing.T) {
+	for _, url := range []string{
+		"s3://AKIA:topsecret@host/bucket", "s3://bucket?secret=topsecret", "AKIA:topsecret@host/bucket", "topsecret", "topsecret@host",
+		"user-topsecret-token-of-some-length://x", "a:topsecret://x", "s3:topsecret",
+	} {
+		if _, err := Open(t.Context(), url, Options{}); err == nil || strings.Contains(err.Error(), "topsecret") {
+			t.Errorf("Open(%q) = %v", url, err)
+		}
+	}
+}
+
+func TestOpenWithCancelledContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	path := filepath.Join(t.TempDir(), "new")
+	if _, err := Open(ctx, path, Options{Create: true}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Open = %v, want context.Canceled", err)
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("a cancelled Open made the folder")
+	}
+}
+
+func FuzzFolderPath(f *testing.F) {
+	for _, url := range []string{"", "/a", "./a", "dir:///a", "s3://k:topsecret@b", "a"} {
+		f.Add(url)
+	}
+	f.Fuzz(func(t *testing.T, url string) {
+		path, err := folderPath(url)
+		if (err == nil) == (path == "") || strings.Contains(path, "\x00") {
+			t.Errorf("folderPath(%q) = %q, %v", url, path, err)
+		}
+		if err == nil && !strings.HasSuffix(url, path) {
+			t.Errorf("folderPath(%q) = %q, not as it stands", url, path)
+		}
+	})
+}
