@@ -155,8 +155,13 @@ func floorOf(p string) (int, bool) {
 	return 0, false
 }
 
+// servesTests reports whether a package is there for tests, which may import it from its own floor.
+func servesTests(p string) bool {
+	return strings.HasSuffix(p, "test") || p == "repo/storage/mem" // the bucket under the tests of other buckets
+}
+
 // onlyDownward finds packages without a floor, and imports of the same floor or a higher one. Tests
-// are bound like the rest, but may use the test packages of their own floor.
+// are bound like the rest, but for the packages that serve them.
 func onlyDownward(all []pkg) []string {
 	var findings []string
 	for _, p := range all {
@@ -179,7 +184,7 @@ func onlyDownward(all []pkg) []string {
 					findings = append(findings, fmt.Sprintf(
 						"%s: %s on floor %d imports %s on floor %d; floor %d is: %s",
 						imports[imported], p.path, from, inner, to, from, floors[from].reason))
-				case s.isTest() && strings.HasSuffix(inner, "test"):
+				case s.isTest() && servesTests(inner):
 				case beside[[2]string{p.path, inner}] == "":
 					findings = append(findings, fmt.Sprintf(
 						"%s: %s and %s are both on floor %d: %s", imports[imported], p.path, inner, from, floors[from].reason))
@@ -252,6 +257,8 @@ func TestImportsUpwardAreFound(t *testing.T) {
 		{"sideways with a reason", map[string]string{"repo/storage/dial/a.go": importing(module + "/repo/storage/dir")}, ""},
 		{"reason holds in one direction", map[string]string{"repo/storage/dir/a.go": importing(module + "/repo/storage/dial")}, "both on floor 1"},
 		{"a test with its suite", map[string]string{"repo/storage/dir/a_test.go": importing(module+"/repo/storage/dir", module+"/repo/storage/storagetest")}, ""},
+		{"a test with a bucket in memory", map[string]string{"repo/storage/meter/a_test.go": importing(module + "/repo/storage/mem")}, ""},
+		{"a bucket in memory in what is shipped", map[string]string{"repo/storage/meter/a.go": importing(module + "/repo/storage/mem")}, "both on floor 1"},
 		{"the suite in what is shipped", map[string]string{"repo/storage/dir/a.go": importing(module + "/repo/storage/storagetest")}, "both on floor 1"},
 		{"no floor", map[string]string{"repo/attic/a.go": importing("fmt")}, "package repo/attic has no floor"},
 		{"import without a floor", map[string]string{"repo/a.go": importing(module + "/repo/attic")}, "imports repo/attic, which has no floor"},
