@@ -51,19 +51,29 @@ const maxAnswer = 256 << 20
 // Do sends a request and decodes the answer into the value that into points to, unless that is nil.
 // The body is nil, or Raw, or else sent as JSON.
 func (c *Client) Do(ctx context.Context, method, path string, body, into any) error {
+	return c.do(ctx, request{method, path, "application/json"}, body, into)
+}
+
+type request struct {
+	method, path string
+	accept       string // a media type
+}
+
+func (c *Client) do(ctx context.Context, r request, body, into any) error {
+	method, path := r.method, r.path
 	content, contentType, err := encode(body)
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, c.server+path, bytes.NewReader(content))
+	sent, err := http.NewRequestWithContext(ctx, method, c.server+path, bytes.NewReader(content))
 	if err != nil {
 		return err
 	}
-	request.Header.Set("Accept", "application/json")
+	sent.Header.Set("Accept", r.accept)
 	if body != nil {
-		request.Header.Set("Content-Type", contentType)
+		sent.Header.Set("Content-Type", contentType)
 	}
-	answer, err := c.http.Do(request)
+	answer, err := c.http.Do(sent)
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	}
@@ -121,6 +131,15 @@ const pageSize = 500
 // List returns all objects of a resource, in one namespace or, when that is empty, everywhere. A list's
 // items come without the kind and version that the list has; they get them here.
 func (c *Client) List(ctx context.Context, r Resource, namespace string) ([]Object, error) {
+	return c.list(ctx, r, namespace, "application/json")
+}
+
+// ListMetadata is List for callers who need no more of an object than its metadata.
+func (c *Client) ListMetadata(ctx context.Context, r Resource, namespace string) ([]Object, error) {
+	return c.list(ctx, r, namespace, "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")
+}
+
+func (c *Client) list(ctx context.Context, r Resource, namespace, accept string) ([]Object, error) {
 	var all []Object
 	next := ""
 	for {
@@ -134,7 +153,8 @@ func (c *Client) List(ctx context.Context, r Resource, namespace string) ([]Obje
 		if next != "" {
 			query.Set("continue", next)
 		}
-		if err := c.Do(ctx, http.MethodGet, r.Path(namespace, "")+"?"+query.Encode(), nil, &page); err != nil {
+		path := r.Path(namespace, "") + "?" + query.Encode()
+		if err := c.do(ctx, request{http.MethodGet, path, accept}, nil, &page); err != nil {
 			return nil, err
 		}
 		for _, object := range page.Items {

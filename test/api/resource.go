@@ -44,9 +44,9 @@ func (r Resource) Path(namespace, name string) string {
 	return path
 }
 
-// Resources returns the collections that the server serves, each in its group's preferred version or
-// the first version that has it, without subresources, ordered by group and name.
-func (c *Client) Resources(ctx context.Context) ([]Resource, error) {
+// EveryVersion returns the collections that the server serves, in each version, without subresources:
+// by group and name, and of one name the group's preferred version first.
+func (c *Client) EveryVersion(ctx context.Context) ([]Resource, error) {
 	var groups struct {
 		Groups []struct {
 			Name             string
@@ -68,24 +68,25 @@ func (c *Client) Resources(ctx context.Context) ([]Resource, error) {
 				versions = append(versions, v.Version)
 			}
 		}
-		seen := map[string]bool{}
 		for _, version := range versions {
 			resources, err := c.resourcesOf(ctx, g.Name, version)
 			if err != nil {
 				return nil, err
 			}
-			for _, r := range resources {
-				if !seen[r.Name] {
-					seen[r.Name] = true
-					all = append(all, r)
-				}
-			}
+			all = append(all, resources...)
 		}
 	}
-	slices.SortFunc(all, func(a, b Resource) int {
+	slices.SortStableFunc(all, func(a, b Resource) int {
 		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Name, b.Name))
 	})
 	return all, nil
+}
+
+// Resources returns the collections that the server serves, each once: in its group's preferred
+// version, or the first that has it.
+func (c *Client) Resources(ctx context.Context) ([]Resource, error) {
+	all, err := c.EveryVersion(ctx)
+	return slices.CompactFunc(all, func(a, b Resource) bool { return a.Group == b.Group && a.Name == b.Name }), err
 }
 
 // resourcesOf returns the collections of one group and version.
@@ -104,4 +105,14 @@ func (c *Client) resourcesOf(ctx context.Context, group, version string) ([]Reso
 		}
 	}
 	return found, nil
+}
+
+// Lasting returns the resources that can be listed and hold what lasts: not events and leases, which
+// come and go by themselves, nor what is computed at each request.
+func (c *Client) Lasting(ctx context.Context) ([]Resource, error) {
+	all, err := c.Resources(ctx)
+	return slices.DeleteFunc(all, func(r Resource) bool {
+		passing := r.Kind == "Event" || r.Kind == "Lease" || r.Kind == "ComponentStatus"
+		return passing || !slices.Contains(r.Verbs, "list")
+	}), err
 }
