@@ -22,9 +22,8 @@ import (
 //
 // Nothing that the disk does fails a method. What cannot be read is not there; what cannot be
 // written is kept in memory for as long as the Cache lives, and [Cache.Degraded] tells why. Damaged
-// files are noticed by their checksums and removed (a damaged state.db is moved to
-// state.db.damaged). The files hold names and places of blobs but no keys; only their owner can
-// read them. The checksums are against accidents, not against who can write the owner's files.
+// files are noticed and removed. Files hold names and places of blobs but no keys; only their owner
+// can read them. Checksums are against accidents, not against who can write the owner's files.
 //
 // A Cache is safe for concurrent use and holds nothing open: there is nothing to close.
 type Cache struct {

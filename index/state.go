@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/zeebo/blake3"
@@ -33,21 +34,21 @@ var errUnchanged = errors.New("unchanged")
 // after.
 func (c *Cache) State() (seq uint64, body []byte, ok bool) {
 	c.mu.Lock()
-	newest := c.unsaved
+	if c.unsaved != nil {
+		seq, body, ok = c.unsaved.seq, bytes.Clone(c.unsaved.body), true
+	}
 	c.mu.Unlock()
-	if c.dir != "" {
-		stored, err := c.loadState()
-		if err != nil {
-			c.degrade(fmt.Errorf("read state in the cache: %w", err))
-		}
-		if stored != nil && (newest == nil || stored.seq > newest.seq) {
-			newest = stored
-		}
+	if c.dir == "" {
+		return seq, body, ok
 	}
-	if newest == nil {
-		return 0, nil, false
+	stored, err := c.loadState()
+	if err != nil {
+		c.degrade(fmt.Errorf("read state in the cache: %w", err))
 	}
-	return newest.seq, bytes.Clone(newest.body), true
+	if stored != nil && (!ok || stored.seq > seq) {
+		seq, body, ok = stored.seq, stored.body, true
+	}
+	return seq, body, ok
 }
 
 // SetState keeps the state after journal entry seq. A state that is older than the one kept is
@@ -77,12 +78,19 @@ func (c *Cache) DropState() {
 	if c.dir == "" {
 		return
 	}
-	if err := os.Remove(c.statePath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := c.removeState(); err != nil {
 		c.degrade(fmt.Errorf("drop state in the cache: %w", err))
 	}
 }
 
 func (c *Cache) statePath() string { return filepath.Join(c.dir, "state.db") }
+
+func (c *Cache) removeState() error {
+	if err := os.Remove(c.statePath()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
 
 // loadState returns the stored state, or nil if there is none that can be believed.
 func (c *Cache) loadState() (*state, error) {
@@ -94,7 +102,7 @@ func (c *Cache) loadState() (*state, error) {
 		return nil
 	})
 	if errors.Is(err, errDamaged) {
-		return nil, c.setAside()
+		return nil, c.removeState()
 	}
 	return found, err
 }
@@ -114,7 +122,7 @@ func (c *Cache) saveState(next *state) error {
 	}
 	err := c.transact(true, write)
 	if errors.Is(err, errDamaged) {
-		if err = c.setAside(); err == nil {
+		if err = c.removeState(); err == nil {
 			err = c.transact(true, write)
 		}
 	}
@@ -124,22 +132,8 @@ func (c *Cache) saveState(next *state) error {
 	return err
 }
 
-// setAside moves a damaged file out of the way.
-func (c *Cache) setAside() error {
-	err := os.Rename(c.statePath(), c.statePath()+".damaged")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // another process did
-	}
-	return err
-}
-
 // transact opens the file, runs one transaction and closes the file, so that other processes wait no
-// longer than that. An error is errDamaged if the file is to blame.
-//
-// bbolt trusts its file: a damaged one makes it panic or reach beyond its mapping. It is then left
-// as it is, with its mapping, since closing it could wait for a lock of its own for ever; only the
-// file is closed, which ends its lock. The list of free pages stays in the file (the default),
-// because bbolt would otherwise gather it in a goroutine whose panic nobody can catch.
+// longer than that. An error is errDamaged if the file may be to blame.
 func (c *Cache) transact(write bool, f func(*bbolt.Tx) error) error {
 	if !write {
 		// bbolt cannot open an empty file, as one just created is, for reading.
@@ -147,6 +141,20 @@ func (c *Cache) transact(write bool, f func(*bbolt.Tx) error) error {
 			return nil
 		}
 	}
+	err := c.transactOnce(write, f)
+	if err == nil || errors.Is(err, errUnchanged) || environmental(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, errDamaged)
+}
+
+// transactOnce survives that bbolt trusts its file: a damaged one makes it panic or reach beyond its
+// mapping. The database is then left as it stands, since closing it could wait for ever for a lock
+// of its own; only the file is closed, which ends the lock that others see.
+//
+// The list of free pages stays in the file, as is the default: bbolt would otherwise gather it in a
+// goroutine, whose panic nobody can catch.
+func (c *Cache) transactOnce(write bool, f func(*bbolt.Tx) error) error {
 	var file *os.File
 	options := &bbolt.Options{
 		Timeout:      c.lockWait,
@@ -171,18 +179,21 @@ func (c *Cache) transact(write bool, f func(*bbolt.Tx) error) error {
 	if panicked && file != nil {
 		return errors.Join(err, file.Close())
 	}
-	if err != nil && !panicked && !errors.Is(err, errUnchanged) && !environmental(err) {
-		err = fmt.Errorf("%w: %w", err, errDamaged)
-	}
 	return err
 }
 
-// environmental reports whether an error says something about the machine and not about the file's
-// contents.
+// environment are the errors for which the machine is to blame. Any other is taken for the file's
+// fault: bbolt tells damage in many ways, a write at a negative offset among them.
+var environment = []error{
+	bolterrors.ErrTimeout,
+	syscall.EACCES, syscall.EPERM, syscall.EROFS,
+	syscall.ENOSPC, syscall.EDQUOT, syscall.EIO,
+	syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ENOLCK,
+	syscall.ENOTDIR, syscall.EISDIR,
+}
+
 func environmental(err error) bool {
-	var number syscall.Errno
-	var path *fs.PathError
-	return errors.As(err, &number) || errors.As(err, &path) || errors.Is(err, bolterrors.ErrTimeout)
+	return slices.ContainsFunc(environment, func(e error) bool { return errors.Is(err, e) })
 }
 
 // A state is stored as its number (8 bytes, big-endian), its body, and a checksum of 32 bytes, which
