@@ -115,7 +115,7 @@ func NewAssembler(s Saver, opt Options) *Assembler {
 		opt.Parallel = runtime.GOMAXPROCS(0)
 	}
 	if opt.Chunks == (chunker.Params{}) {
-		opt.Chunks = chunker.Default
+		opt.Chunks = chunker.Default()
 	}
 	a := &Assembler{
 		saver:   s,
