@@ -1,0 +1,298 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/journal"
+	"github.com/varve-dev/varve/repo/seal"
+	"github.com/varve-dev/varve/repo/storage"
+)
+
+// CheckOptions says how deep a check goes.
+type CheckOptions struct {
+	ReadData bool                    // read, open and hash every blob of every pack
+	Progress func(done, total int64) // bytes of packs read so far; may be nil
+}
+
+// CheckReport says what a check looked at and what is wrong. No findings means that every live
+// snapshot is whole, as far as the check looked.
+type CheckReport struct {
+	Entries   uint64    `json:"entries"`
+	Snapshots int       `json:"snapshots"`
+	Packs     int       `json:"packs"`
+	Segments  int       `json:"segments"`
+	Nodes     int       `json:"nodes"`     // distinct nodes and manifests read
+	Blobs     int       `json:"blobs"`     // blobs opened and hashed with ReadData
+	BytesRead int64     `json:"bytesRead"` // of packs, with ReadData
+	Orphans   int       `json:"orphans"`   // objects that no entry names: leftovers of interrupted runs, harmless
+	Findings  []Finding `json:"findings"`
+}
+
+// Finding is one damage.
+type Finding struct {
+	Object    string               `json:"object"`              // name in the bucket
+	Problem   string               `json:"problem"`             // in words
+	Snapshots []journal.SnapshotID `json:"snapshots,omitempty"` // that it touches, as far as known
+}
+
+// checker carries one check through its steps.
+type checker struct {
+	repo   *Repository
+	state  *journal.State // folded anew from entry 0
+	report *CheckReport
+
+	sizes   map[string]int64      // of the objects in the bucket, under packs/ and index/
+	bad     map[uint32]bool       // packs that are missing or wrong as a whole
+	badBlob map[journal.Copy]bool // copies that do not open
+	visited map[blob.Ref]bool     // blobs that were walked: whether damage lies at or beneath them
+}
+
+// Check reads the whole journal anew, looks for every object that it names, reads every node that a
+// live snapshot reaches and resolves every reference; with ReadData it reads, opens and hashes every
+// blob as well. Damage goes into the report; the error is for a check that could not be done.
+func (r *Repository) Check(ctx context.Context, o CheckOptions) (CheckReport, error) {
+	report := CheckReport{Findings: []Finding{}}
+	c := &checker{repo: r, report: &report, sizes: map[string]int64{}, bad: map[uint32]bool{},
+		badBlob: map[journal.Copy]bool{}, visited: map[blob.Ref]bool{}}
+	if err := r.Sync(ctx); err != nil {
+		return report, err
+	}
+	for _, step := range []func(context.Context) error{c.journal, c.objects, c.segments, c.checkpoint} {
+		if err := step(ctx); err != nil {
+			return report, err
+		}
+	}
+	if o.ReadData {
+		if err := c.data(ctx, o.Progress); err != nil {
+			return report, err
+		}
+	}
+	return report, c.snapshots(ctx)
+}
+
+func (c *checker) find(object, format string, args ...any) {
+	c.report.Findings = append(c.report.Findings, Finding{Object: object, Problem: fmt.Sprintf(format, args...)})
+}
+
+// journal folds all entries from the first, whatever cache or checkpoint the repository was opened
+// from, and compares the result.
+func (c *checker) journal(ctx context.Context) error {
+	fresh := journal.New(c.repo.bucket, c.repo.keys, new(journal.State))
+	err := fresh.Sync(ctx)
+	fresh.View(func(s *journal.State) { c.state = s })
+	c.report.Entries = c.state.Next
+	if isDamage(err) || errors.Is(err, journal.ErrDamaged) || errors.Is(err, journal.ErrRolledBack) {
+		c.find(journal.Name(c.state.Next), "%v", err)
+	} else if err != nil {
+		return err
+	}
+	if err := journal.EntriesBeyond(ctx, c.repo.bucket, c.state.Next); errors.Is(err, journal.ErrGap) {
+		c.find(journal.Name(c.state.Next), "%v", err)
+	} else if err != nil {
+		return err
+	}
+	return c.compareState(ctx)
+}
+
+func (c *checker) compareState(ctx context.Context) (err error) {
+	folded, err := c.state.Encode()
+	if err != nil {
+		return err
+	}
+	c.repo.journal.View(func(s *journal.State) {
+		var known []byte
+		if known, err = s.Encode(); err == nil && s.Next == c.state.Next && !bytes.Equal(known, folded) {
+			c.find(journal.Folder, "the local cache or a checkpoint tells another state than the entries")
+		}
+	})
+	return errors.Join(err, ctx.Err())
+}
+
+// objects compares the listing of the bucket with what the state names.
+func (c *checker) objects(ctx context.Context) error {
+	for _, folder := range []string{journal.PackFolder, journal.SegmentFolder} {
+		for info, err := range c.repo.bucket.List(ctx, folder, "") {
+			if err != nil {
+				return fmt.Errorf("list %s: %w", folder, err)
+			}
+			c.sizes[info.Name] = info.Size
+		}
+	}
+	named := 0
+	for number, p := range c.state.Packs {
+		if p.Status == journal.DroppedPack {
+			continue
+		}
+		c.report.Packs++
+		if p.Inline > 0 {
+			continue // its entry was read with the journal; its bytes are a matter of data
+		}
+		named++
+		c.bad[uint32(number)] = !c.present(journal.PackName(p.Name), p.Size)
+	}
+	for _, g := range c.state.Segments {
+		c.report.Segments++
+		named++
+		c.present(journal.SegmentName(g.Name), g.Size)
+	}
+	c.report.Orphans = max(0, len(c.sizes)-named)
+	return nil
+}
+
+func (c *checker) present(name string, size int64) bool {
+	got, ok := c.sizes[name]
+	if !ok {
+		c.find(name, "it is missing")
+	} else if got != size {
+		c.find(name, "it has %d bytes instead of %d", got, size)
+	}
+	return ok && got == size
+}
+
+// segments reads every segment, which the local cache may hide.
+func (c *checker) segments(ctx context.Context) error {
+	for _, g := range c.state.Segments {
+		if _, ok := c.sizes[journal.SegmentName(g.Name)]; !ok {
+			continue
+		}
+		_, err := c.repo.fetchSegment(ctx, g)
+		if errors.Is(err, ErrDamaged) {
+			c.find(journal.SegmentName(g.Name), "%v", err)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *checker) checkpoint(ctx context.Context) error {
+	v := c.state.Checkpoint
+	if v.Next == 0 {
+		return nil
+	}
+	_, err := journal.ReadCheckpoint(ctx, c.repo.bucket, c.repo.keys, v)
+	if errors.Is(err, journal.ErrDamaged) || errors.Is(err, storage.ErrNotFound) {
+		c.find(journal.CheckpointName(v.Next), "%v", err)
+		return nil
+	}
+	return err
+}
+
+// snapshots walks everything that live snapshots reach, each distinct node once, and attaches to the
+// findings the snapshots that they touch.
+func (c *checker) snapshots(ctx context.Context) error {
+	var touched []journal.SnapshotID
+	for _, l := range c.state.Snapshots {
+		c.report.Snapshots++
+		damaged, err := c.walk(ctx, blob.Ref{Class: blob.Manifest, ID: l.Manifest})
+		if err != nil {
+			return err
+		}
+		if damaged {
+			touched = append(touched, l.ID)
+		}
+	}
+	for i := range c.report.Findings {
+		c.report.Findings[i].Snapshots = touched
+	}
+	return nil
+}
+
+// walk reports whether a blob or anything beneath it is damaged.
+func (c *checker) walk(ctx context.Context, ref blob.Ref) (damaged bool, err error) {
+	if known, ok := c.visited[ref]; ok {
+		return known, nil
+	}
+	c.visited[ref] = false
+	defer func() { c.visited[ref] = damaged }()
+	good := slices.ContainsFunc(c.repo.copies(ref), func(f found) bool {
+		return !c.bad[f.number] && !c.badBlob[journal.Copy{Blob: ref, Pack: f.number}]
+	})
+	if !good {
+		c.find(ref.String(), "no good copy of this blob is left, and a snapshot needs it")
+		return true, nil
+	}
+	if !ref.Class.HasLinks() {
+		return false, nil
+	}
+	n, err := c.repo.ReadNode(ctx, ref)
+	if errors.Is(err, ErrDamaged) {
+		c.find(ref.String(), "%v", err)
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	c.report.Nodes++
+	for _, l := range n.Links {
+		beneath, err := c.walk(ctx, l)
+		if err != nil {
+			return false, err
+		}
+		damaged = damaged || beneath
+	}
+	return damaged, nil
+}
+
+// data reads every pack and every blob in it.
+func (c *checker) data(ctx context.Context, progress func(done, total int64)) error {
+	total := int64(0)
+	for _, p := range c.state.Packs {
+		if p.Status != journal.DroppedPack {
+			total += p.Size
+		}
+	}
+	for number, p := range c.state.Packs {
+		if p.Status == journal.DroppedPack || c.bad[uint32(number)] {
+			continue
+		}
+		if err := c.pack(ctx, uint32(number), p); err != nil {
+			return err
+		}
+		c.report.BytesRead += p.Size
+		if progress != nil {
+			progress(c.report.BytesRead, total)
+		}
+	}
+	return nil
+}
+
+func (c *checker) pack(ctx context.Context, number uint32, p journal.Pack) error {
+	name, base := p.Object()
+	data, err := c.repo.bucket.Get(ctx, name, base, p.Size)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	if err != nil || seal.HashOf(data) != p.Name {
+		c.bad[number] = true
+		c.find(name, "pack %s does not hash to its name", p.Name.Short())
+	}
+	reader := c.repo.packs.reader
+	rows, err := reader.Rows(data)
+	if err != nil {
+		c.bad[number] = true
+		c.find(name, "%v", err)
+		return nil
+	}
+	keys, _, err := reader.SessionKeys(data)
+	if err != nil {
+		c.bad[number] = true
+		c.find(name, "%v", err)
+		return nil
+	}
+	for _, row := range rows {
+		c.report.Blobs++
+		if _, err := reader.OpenBlob(keys, row, data[row.Offset:][:row.Stored]); err != nil {
+			c.badBlob[journal.Copy{Blob: row.Ref(), Pack: number}] = true
+			c.find(name, "%v", err)
+		} else if !slices.ContainsFunc(c.repo.copies(row.Ref()), func(f found) bool { return f.number == number && f.row == row }) {
+			c.find(name, "the index does not know blob %v where the pack has it", row.Ref())
+		}
+	}
+	return nil
+}

@@ -1,0 +1,205 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/journal"
+	"github.com/varve-dev/varve/repo/storage"
+)
+
+// checkpointEvery is how many entries a reader without a cache folds at most, besides a checkpoint.
+const checkpointEvery = 1000
+
+// Commit is what a writer's session becomes.
+type Commit struct {
+	ID       journal.SnapshotID   // drawn by the caller, since the manifest holds it too
+	Manifest blob.Ref             // written by the same writer
+	UID      string               // of the Backup object; at most one snapshot is ever committed for it
+	Started  time.Time            // when the backup began
+	Inherits []journal.SnapshotID // snapshots of which unchanged parts were taken over unread
+}
+
+// Commit makes a snapshot of the session by one journal entry and ends the session. A small last pack
+// travels inside the entry. When it returns nil, the snapshot is durable and was read back.
+//
+// If a snapshot of the same UID stands already, that one is returned and nothing is committed.
+func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error) {
+	inline, err := w.finish()
+	if err != nil {
+		return journal.Snapshot{}, err
+	}
+	segment, err := w.storeSegment(ctx)
+	if err != nil {
+		return journal.Snapshot{}, err
+	}
+	snapshot := journal.Snapshot{ID: c.ID, Manifest: c.Manifest.ID, UID: c.UID, Time: c.Started.UnixMilli(), Inherits: c.Inherits}
+	var earlier *journal.Snapshot
+	done := errors.New("there is a snapshot of this backup")
+	committed, err := w.repo.journal.Commit(ctx, func(s *journal.State) (journal.Draft, error) {
+		if l, ok := s.OfUID(c.UID); ok {
+			earlier = &l.Snapshot
+			return journal.Draft{}, done
+		}
+		e, err := w.draft(s, snapshot, segment)
+		if err != nil {
+			return journal.Draft{}, err
+		}
+		if s.Next >= s.Checkpoint.Next+checkpointEvery {
+			v, err := journal.WriteCheckpoint(ctx, w.repo.bucket, w.repo.keys, s)
+			if err != nil {
+				return journal.Draft{}, err
+			}
+			e.Checkpoint = &v
+		}
+		return journal.Draft{Entry: e, Inline: inline}, nil
+	})
+	if earlier != nil {
+		return *earlier, w.repo.refresh(ctx)
+	}
+	if err != nil {
+		return journal.Snapshot{}, fmt.Errorf("commit snapshot: %w", err)
+	}
+	w.mu.Lock()
+	w.stats.StoredBytes += committed.Stored
+	w.mu.Unlock()
+	return snapshot, w.repo.refresh(ctx)
+}
+
+// finish closes the last pack, waits for all uploads and returns the last pack's bytes if it is small
+// enough to stand in the entry.
+func (w *Writer) finish() (inline []byte, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return nil, w.err
+	}
+	w.err = ErrClosed
+	if w.builder.Len() > 0 {
+		last, err := w.builder.Finish()
+		if err != nil {
+			return nil, err
+		}
+		if len(last.Data) <= journal.MaxInline {
+			inline = last.Data
+			w.own = append(w.own, journal.Added{Name: last.Name, Size: int64(len(last.Data)),
+				Rows: blob.AppendRows(nil, last.Rows), Inline: true})
+		} else {
+			w.send(last)
+		}
+	}
+	if err := w.uploads.Wait(); err != nil {
+		return nil, err
+	}
+	return inline, nil
+}
+
+func (w *Writer) storeSegment(ctx context.Context) (*gathered, error) {
+	segment, sealed, err := w.gather()
+	if err != nil || segment == nil {
+		return nil, err
+	}
+	err = w.repo.bucket.Create(ctx, journal.SegmentName(segment.info.Name), sealed)
+	if err != nil && !errors.Is(err, storage.ErrExists) { // its name is the hash of its bytes
+		return nil, fmt.Errorf("store index segment: %w", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stats.StoredBytes += int64(len(sealed))
+	return segment, nil
+}
+
+// draft is the entry that is valid at exactly this state: everything the snapshot relies on is there.
+func (w *Writer) draft(s *journal.State, snapshot journal.Snapshot, segment *gathered) (journal.Entry, error) {
+	e := journal.Entry{}
+	for _, a := range w.own {
+		if _, known := s.Number(a.Name); known || slices.Contains(s.Orphans, a.Name) {
+			return e, fmt.Errorf("pack %s: %w", a.Name.Short(), ErrSuperseded)
+		}
+		if segment != nil && segment.packs[a.Name] {
+			a.Rows = nil
+		}
+		e.Add = append(e.Add, a)
+	}
+	refs, revive, err := w.rely(s)
+	if err != nil {
+		return e, err
+	}
+	if !refs.IsEmpty() {
+		snapshot.Refs = refs
+	}
+	if !revive.IsEmpty() {
+		e.Revive = revive
+	}
+	for _, id := range snapshot.Inherits {
+		if _, live := s.Snapshot(id); live {
+			continue
+		}
+		if !s.CanAdopt(id) {
+			return e, fmt.Errorf("snapshot %v: %w", id, ErrSuperseded)
+		}
+		snapshot.Adopts = append(slices.Clone(snapshot.Adopts), id)
+	}
+	e.Snapshots = []journal.Snapshot{snapshot}
+	if segment != nil {
+		e.Segments = segment.added(s, e.Add)
+	}
+	return e, nil
+}
+
+// rely decides for every blob that was there already on a copy that is good at this state.
+func (w *Writer) rely(s *journal.State) (refs, revive *journal.Packs, err error) {
+	refs, revive = journal.NewPacks(), journal.NewPacks()
+	for number, blobs := range w.relied {
+		damaged := slices.ContainsFunc(s.Damaged, func(c journal.Copy) bool { return c.Pack == number })
+		if !damaged && s.Packs[number].Status == journal.LivePack {
+			refs.Add(number)
+			continue
+		}
+		if !damaged && s.Packs[number].Status == journal.RetiredPack {
+			refs.Add(number)
+			revive.Add(number)
+			continue
+		}
+		for _, ref := range blobs {
+			other, ok := w.liveCopy(s, ref)
+			if !ok {
+				return nil, nil, fmt.Errorf("blob %v: %w", ref, ErrSuperseded)
+			}
+			refs.Add(other)
+		}
+	}
+	return refs, revive, nil
+}
+
+// liveCopy looks in the index, which may be a little behind the state, for a good copy in a live pack.
+func (w *Writer) liveCopy(s *journal.State, ref blob.Ref) (uint32, bool) {
+	w.repo.mu.RLock()
+	defer w.repo.mu.RUnlock()
+	for _, l := range w.repo.set.Lookup(ref.ID) {
+		if l.Class == ref.Class && s.Usable(l.Pack) && !s.IsDamaged(journal.Copy{Blob: ref, Pack: l.Pack}) {
+			return l.Pack, true
+		}
+	}
+	return 0, false
+}
+
+// added is the operation that announces a segment, with the numbers its packs have at this state.
+func (g *gathered) added(s *journal.State, own []journal.Added) []journal.SegmentAdded {
+	packs := journal.NewPacks()
+	for name := range g.packs {
+		if n, ok := s.Number(name); ok {
+			packs.Add(n)
+		}
+	}
+	for i, a := range own {
+		if g.packs[a.Name] {
+			packs.Add(uint32(len(s.Packs) + i))
+		}
+	}
+	return []journal.SegmentAdded{{Name: g.info.Name, Size: g.info.Size, Packs: packs}}
+}

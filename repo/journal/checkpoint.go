@@ -1,0 +1,102 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/varve-dev/varve/repo/seal"
+	"github.com/varve-dev/varve/repo/storage"
+)
+
+// CheckpointFolder is where checkpoints lie in a bucket. A checkpoint is the encoded state, padded
+// with zeros to a Padmé size and sealed under the catalog key by its number.
+const CheckpointFolder = "checkpoints/"
+
+// CheckpointName returns the object name of the checkpoint after next entries.
+func CheckpointName(next uint64) string { return CheckpointFolder + sealName(next) }
+
+// WriteCheckpoint stores a state as a checkpoint and returns what an entry says to vouch for it. The
+// encoding is deterministic, so one that was left by a writer that crashed is the same, and is taken.
+func WriteCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, s *State) (Vouched, error) {
+	plain, err := s.Encode()
+	if err != nil {
+		return Vouched{}, err
+	}
+	bare := len(plain) + seal.Overhead
+	data := keys.SealCatalog(seal.Checkpoint, sealName(s.Next), append(plain, make([]byte, seal.Padded(bare)-bare)...))
+	v := Vouched{Next: s.Next, Hash: seal.HashOf(data), Size: int64(len(data))}
+	err = b.Create(ctx, CheckpointName(s.Next), data)
+	if errors.Is(err, storage.ErrExists) {
+		_, err = ReadCheckpoint(ctx, b, keys, v)
+	}
+	if err != nil {
+		return Vouched{}, fmt.Errorf("write checkpoint %d: %w", s.Next, err)
+	}
+	return v, nil
+}
+
+// ReadCheckpoint reads the state of a checkpoint that an entry vouches for.
+func ReadCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, v Vouched) (*State, error) {
+	s, got, err := readCheckpoint(ctx, b, keys, v.Next)
+	if err != nil {
+		return nil, err
+	}
+	if got != v {
+		return nil, fmt.Errorf("checkpoint %d is not the one that was vouched for: %w", v.Next, ErrDamaged)
+	}
+	return s, nil
+}
+
+// FindCheckpoint returns the state of the newest checkpoint below a number that opens, and what an
+// entry must say to vouch for it; an empty state when there is none. Until such an entry has been
+// folded, the state is only a hint (see [Journal.Vouches]).
+func FindCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, below uint64) (*State, Vouched, error) {
+	var names []string
+	for info, err := range b.List(ctx, CheckpointFolder, "") {
+		if err != nil {
+			return nil, Vouched{}, fmt.Errorf("list checkpoints: %w", err)
+		}
+		names = append(names, info.Name)
+	}
+	for i := len(names) - 1; i >= 0; i-- {
+		next, ok := ParseName(Folder + names[i][len(CheckpointFolder):])
+		if !ok || next >= below {
+			continue
+		}
+		s, v, err := readCheckpoint(ctx, b, keys, next)
+		if err == nil {
+			return s, v, nil
+		}
+		if !errors.Is(err, ErrDamaged) && !errors.Is(err, storage.ErrNotFound) {
+			return nil, Vouched{}, err
+		}
+	}
+	return new(State), Vouched{}, nil
+}
+
+// Vouches reports whether the fold has met an entry that vouches for exactly this checkpoint, or a
+// later one, which continues it.
+func (j *Journal) Vouches(v Vouched) (yes bool) {
+	j.View(func(s *State) { yes = s.Checkpoint == v || s.Checkpoint.Next > v.Next })
+	return yes
+}
+
+func readCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, next uint64) (*State, Vouched, error) {
+	data, err := b.Get(ctx, CheckpointName(next), 0, -1)
+	if err != nil {
+		return nil, Vouched{}, fmt.Errorf("read checkpoint %d: %w", next, err)
+	}
+	plain, err := keys.OpenCatalog(seal.Checkpoint, sealName(next), data)
+	if err != nil {
+		return nil, Vouched{}, fmt.Errorf("checkpoint %d: %w: %w", next, ErrDamaged, err)
+	}
+	s, err := DecodeState(plain)
+	if err != nil {
+		return nil, Vouched{}, fmt.Errorf("checkpoint %d: %w", next, err)
+	}
+	if s.Next != next {
+		return nil, Vouched{}, fmt.Errorf("checkpoint %d holds a state of %d entries: %w", next, s.Next, ErrDamaged)
+	}
+	return s, Vouched{Next: next, Hash: seal.HashOf(data), Size: int64(len(data))}, nil
+}

@@ -1,0 +1,153 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/storage"
+)
+
+// Draft is what a writer wants to commit: the operations, and the bytes of the pack that Add marks as
+// inline.
+type Draft struct {
+	Entry  Entry
+	Inline []byte
+}
+
+// Committed tells where a draft stands.
+type Committed struct {
+	Seq    uint64
+	Stored int64 // bytes of the entry, with the inline pack
+}
+
+// How often and how long a commit tries. Each lost race means that somebody else made progress, so
+// the first bound is only against a store that lies; the second is against one that fails.
+const (
+	maxRaces    = 10_000
+	maxFailures = 8
+	firstPause  = 50 * time.Millisecond
+	longPause   = 5 * time.Second
+)
+
+// Commit brings the journal up to date, asks the writer for a draft that is valid at this very
+// position, and creates the next entry. When another writer takes the place, it starts over. The
+// writer validates against the state it is given, which holds everything before the entry.
+//
+// When Commit returns nil, the entry stands, was read back, and is folded into the state.
+func (j *Journal) Commit(ctx context.Context, draft func(*State) (Draft, error)) (Committed, error) {
+	j.turn.Lock()
+	defer j.turn.Unlock()
+	tx := NewTxID()
+	for race := range maxRaces {
+		if err := j.sync(ctx); err != nil {
+			return Committed{}, err
+		}
+		d, err := draft(j.state)
+		if err != nil {
+			return Committed{}, err
+		}
+		e := &d.Entry
+		e.Seq, e.Prev, e.Tx, e.Time = j.state.Next, j.state.Head, tx, time.Now().UnixMilli()
+		if err := j.state.Validate(e); err != nil {
+			return Committed{}, err
+		}
+		data, hash, err := encode(j.keys, e, d.Inline)
+		if err != nil {
+			return Committed{}, err
+		}
+		won, err := j.create(ctx, e.Seq, data)
+		if err != nil {
+			return Committed{}, err
+		}
+		if won {
+			return j.settle(ctx, e.Seq, data, hash)
+		}
+		if err := pause(ctx, time.Duration(min(race, 10))*firstPause); err != nil {
+			return Committed{}, err
+		}
+	}
+	return Committed{}, fmt.Errorf("commit entry: lost %d races in a row", maxRaces)
+}
+
+// create tries to put an entry at its place until it is certain whose entry stands there. Repeating
+// the same bytes cannot hurt: the place is taken, or they land exactly where they are valid.
+func (j *Journal) create(ctx context.Context, n uint64, data []byte) (won bool, err error) {
+	for failures := 0; ; failures++ {
+		err = j.bucket.Create(ctx, Name(n), data)
+		if err == nil {
+			return true, nil
+		}
+		if errors.Is(err, storage.ErrExists) {
+			return j.ours(ctx, n, data)
+		}
+		if failures == maxFailures || ctx.Err() != nil {
+			return false, fmt.Errorf("create entry %d, which may stand or not: %w", n, err)
+		}
+		if pause(ctx, min(longPause, firstPause<<failures)) != nil {
+			return false, fmt.Errorf("create entry %d, which may stand or not: %w", n, err)
+		}
+	}
+}
+
+// ours reports whether the stored entry n is the one that we tried to create.
+func (j *Journal) ours(ctx context.Context, n uint64, data []byte) (bool, error) {
+	end, err := operationsEnd(data)
+	if err != nil {
+		return false, err
+	}
+	stored, err := readOperations(ctx, j.bucket, n)
+	if err != nil {
+		return false, err
+	}
+	return len(stored) >= end && bytes.Equal(stored[:end], data[:end]), nil
+}
+
+// settle reads a created entry and the one before it back, since some stores let two creates win now
+// and then, and folds it.
+func (j *Journal) settle(ctx context.Context, n uint64, data []byte, hash blob.Hash) (Committed, error) {
+	if mine, err := j.ours(ctx, n, data); err != nil {
+		return Committed{}, fmt.Errorf("read back entry %d, which stands: %w", n, err)
+	} else if !mine {
+		return Committed{}, fmt.Errorf("read back entry %d: %w", n, ErrLost)
+	}
+	if n > 0 {
+		before, err := j.Verify(ctx, n-1)
+		if err != nil {
+			return Committed{}, fmt.Errorf("read back entry %d, on which ours stands: %w", n-1, err)
+		}
+		if before.Hash != j.state.Head {
+			return Committed{}, fmt.Errorf("entry %d changed under ours: %w", n-1, ErrLost)
+		}
+	}
+	stored, err := open(j.keys, n, data)
+	if err != nil {
+		return Committed{}, err
+	}
+	if stored.Hash != hash {
+		return Committed{}, fmt.Errorf("entry %d does not decode to itself: %w", n, ErrDamaged)
+	}
+	if err := j.apply(stored); err != nil {
+		return Committed{}, err
+	}
+	return Committed{Seq: n, Stored: int64(len(data))}, nil
+}
+
+// pause waits for a random part of the given time (full jitter), or until the context ends.
+func pause(ctx context.Context, most time.Duration) error {
+	if most <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(rand.N(most))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

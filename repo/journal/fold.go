@@ -1,0 +1,247 @@
+package journal
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/varve-dev/varve/repo/blob"
+)
+
+// Apply folds one entry into the state. It fails only when the entry does not follow: wrong number or
+// broken chain. An entry that follows but breaks a precondition is void: the state moves past it and
+// takes nothing of it.
+func (s *State) Apply(e *Stored) error {
+	if e.Seq != s.Next {
+		return fmt.Errorf("entry %d where %d was due: %w", e.Seq, s.Next, ErrDamaged)
+	}
+	if e.Prev != s.Head {
+		return fmt.Errorf("entry %d does not follow entry %d as it was read before: %w", e.Seq, s.Next-1, ErrRolledBack)
+	}
+	if s.Validate(&e.Entry) == nil {
+		s.take(e)
+	}
+	s.Next, s.Head = e.Seq+1, e.Hash
+	return nil
+}
+
+// Validate reports with [ErrInvalid] and a reason why an entry at this position would be void.
+func (s *State) Validate(e *Entry) error {
+	for _, check := range []func(*Entry) error{
+		s.validateGenesis, s.validateAdded, s.validateSegments, s.validateSnapshots, s.validateForgets, s.validatePrune,
+	} {
+		if err := check(e); err != nil {
+			return fmt.Errorf("entry %d: %w", e.Seq, err)
+		}
+	}
+	return nil
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
+}
+
+func (s *State) validateGenesis(e *Entry) error {
+	if (e.Genesis != nil) != (s.Next == 0) {
+		return invalid("the header is bound in entry 0 and nowhere else")
+	}
+	return nil
+}
+
+// validateAdded: a pack's name is new, also among those dropped and given up. Only one can be inline.
+func (s *State) validateAdded(e *Entry) error {
+	inline := 0
+	seen := map[blob.Hash]bool{}
+	for _, a := range e.Add {
+		if _, known := s.Number(a.Name); known || seen[a.Name] || slices.Contains(s.Orphans, a.Name) {
+			return invalid("pack %s was there before", a.Name.Short())
+		}
+		if _, err := blob.DecodeRows(a.Rows); err != nil || a.Size <= 0 {
+			return invalid("pack %s has no readable table", a.Name.Short())
+		}
+		seen[a.Name] = true
+		if a.Inline {
+			inline++
+		}
+	}
+	if inline > 1 {
+		return invalid("%d packs are inline", inline)
+	}
+	for _, c := range e.Damaged {
+		if int(c.Pack) >= len(s.Packs) {
+			return invalid("damage in pack %d, which is unknown", c.Pack)
+		}
+	}
+	return nil
+}
+
+func (s *State) validateSegments(e *Entry) error {
+	for _, g := range e.Segments {
+		if slices.ContainsFunc(s.Segments, func(i SegmentInfo) bool { return i.Name == g.Name }) {
+			return invalid("segment %s was there before", g.Name.Short())
+		}
+		if g.Packs == nil || g.Packs.IsEmpty() || int(g.Packs.Maximum()) >= len(s.Packs)+len(e.Add) {
+			return invalid("segment %s covers unknown packs", g.Name.Short())
+		}
+	}
+	if e.Checkpoint != nil && e.Checkpoint.Next > s.Next {
+		return invalid("checkpoint of %d entries, there are %d", e.Checkpoint.Next, s.Next)
+	}
+	return nil
+}
+
+// validateSnapshots: what a snapshot relies on is there. Packs in refs are live, or revived by the
+// same entry; inherited snapshots are live, or adopted before any prune marked without them.
+func (s *State) validateSnapshots(e *Entry) error {
+	for _, n := range numbers(e.Revive) {
+		if int(n) >= len(s.Packs) || s.Packs[n].Status != RetiredPack {
+			return invalid("pack %d is revived but not retired", n)
+		}
+	}
+	for i, sn := range e.Snapshots {
+		if s.live(sn.ID) >= 0 || s.forgotten(sn.ID) >= 0 {
+			return invalid("snapshot %v was there before", sn.ID)
+		}
+		if _, taken := s.OfUID(sn.UID); taken || slices.ContainsFunc(e.Snapshots[:i], func(o Snapshot) bool {
+			return o.ID == sn.ID || (sn.UID != "" && o.UID == sn.UID)
+		}) {
+			return invalid("there is a snapshot of backup %s", sn.UID)
+		}
+		for _, n := range numbers(sn.Refs) {
+			if !s.Usable(n) && (e.Revive == nil || !e.Revive.Contains(n)) {
+				return invalid("snapshot %v relies on pack %d, which is not live", sn.ID, n)
+			}
+		}
+		for _, p := range sn.Inherits {
+			if s.live(p) < 0 && (!slices.Contains(sn.Adopts, p) || !s.CanAdopt(p)) {
+				return invalid("snapshot %v builds on %v, which is not live", sn.ID, p)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *State) validateForgets(e *Entry) error {
+	for _, f := range e.Forget {
+		if i := s.live(f.ID); i < 0 || s.Snapshots[i].Held {
+			return invalid("snapshot %v is not live, or held", f.ID)
+		}
+	}
+	for _, id := range e.Unforget {
+		if !s.CanAdopt(id) {
+			return invalid("snapshot %v cannot come back", id)
+		}
+	}
+	for _, id := range slices.Concat(e.Hold, e.Release) {
+		if s.live(id) < 0 {
+			return invalid("snapshot %v is not live", id)
+		}
+	}
+	return nil
+}
+
+// validatePrune: no other prune came after this one marked, and what it does fits each pack's status.
+func (s *State) validatePrune(e *Entry) error {
+	p := e.Prune
+	if p == nil {
+		return nil
+	}
+	if p.Base > s.Next || (p.Base <= s.Prunes.Last && p.ID != s.Prunes.ID) {
+		return invalid("another prune came after base %d", p.Base)
+	}
+	for _, n := range numbers(p.Retire) {
+		if !s.Usable(n) {
+			return invalid("pack %d is retired but not live", n)
+		}
+	}
+	for _, n := range numbers(p.Drop) {
+		if int(n) >= len(s.Packs) || s.Packs[n].Status != RetiredPack {
+			return invalid("pack %d is dropped but not retired", n)
+		}
+	}
+	for _, o := range p.Orphans {
+		if _, known := s.Number(o); known {
+			return invalid("pack %s is no orphan", o.Short())
+		}
+	}
+	for _, g := range p.Segments {
+		if !slices.ContainsFunc(s.Segments, func(i SegmentInfo) bool { return i.Name == g }) {
+			return invalid("segment %s is replaced but not live", g.Short())
+		}
+	}
+	return nil
+}
+
+// take changes the state by a valid entry.
+func (s *State) take(e *Stored) {
+	if e.Genesis != nil {
+		s.Header = e.Genesis.Header
+	}
+	s.Features = append(s.Features, e.Features...)
+	s.takePacks(e)
+	s.takeSnapshots(e)
+	s.Damaged = append(s.Damaged, e.Damaged...)
+	if e.Checkpoint != nil && e.Checkpoint.Next > s.Checkpoint.Next {
+		s.Checkpoint = *e.Checkpoint
+	}
+	if e.Prune != nil {
+		s.takePrune(e)
+	}
+}
+
+func (s *State) takePacks(e *Stored) {
+	for _, a := range e.Add {
+		p := Pack{Name: a.Name, Size: a.Size, Entry: e.Seq, Rows: a.Rows}
+		if a.Inline {
+			p.Inline = e.Inline
+		}
+		if s.byName == nil {
+			s.numberPacks()
+		}
+		s.byName[a.Name] = uint32(len(s.Packs))
+		s.Packs = append(s.Packs, p)
+	}
+	for _, g := range e.Segments {
+		s.Segments = append(s.Segments, SegmentInfo{Name: g.Name, Size: g.Size})
+		for _, n := range numbers(g.Packs) {
+			s.Packs[n].Rows = nil
+		}
+	}
+	for _, n := range numbers(e.Revive) {
+		s.Packs[n].Status, s.Packs[n].Retired = LivePack, 0
+	}
+}
+
+func (s *State) takeSnapshots(e *Stored) {
+	for _, sn := range e.Snapshots {
+		s.Snapshots = append(s.Snapshots, Live{Snapshot: sn, Entry: e.Seq})
+	}
+	for _, f := range e.Forget {
+		i := s.live(f.ID)
+		s.Forgotten = append(s.Forgotten, Forgotten{Live: s.Snapshots[i], Forget: f, At: e.Seq})
+		s.Snapshots = slices.Delete(s.Snapshots, i, i+1)
+	}
+	for _, id := range e.Unforget {
+		i := s.forgotten(id)
+		s.Snapshots = append(s.Snapshots, s.Forgotten[i].Live)
+		s.Forgotten = slices.Delete(s.Forgotten, i, i+1)
+	}
+	for _, id := range e.Hold {
+		s.Snapshots[s.live(id)].Held = true
+	}
+	for _, id := range e.Release {
+		s.Snapshots[s.live(id)].Held = false
+	}
+}
+
+func (s *State) takePrune(e *Stored) {
+	p := e.Prune
+	s.Prunes = PruneMark{ID: p.ID, Last: e.Seq, Base: max(s.Prunes.Base, p.Base)}
+	for _, n := range numbers(p.Retire) {
+		s.Packs[n].Status, s.Packs[n].Retired = RetiredPack, e.Time
+	}
+	for _, n := range numbers(p.Drop) {
+		s.Packs[n].Status, s.Packs[n].Rows = DroppedPack, nil
+	}
+	s.Orphans = append(s.Orphans, p.Orphans...)
+	s.Segments = slices.DeleteFunc(s.Segments, func(i SegmentInfo) bool { return slices.Contains(p.Segments, i.Name) })
+}

@@ -1,0 +1,196 @@
+package journal
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"github.com/varve-dev/varve/repo/blob"
+)
+
+// State is what the entries up to one number say together. Its zero value is the state before entry 0.
+// Packs are numbered in the order in which entries added them, and a number is never used again.
+type State struct {
+	Next       uint64        `cbor:"1,keyasint"` // entries folded; the number of the entry to come
+	Head       blob.Hash     `cbor:"2,keyasint"` // hash of entry Next-1
+	Header     blob.Hash     `cbor:"3,keyasint"` // of varve.json, from entry 0
+	Features   []Feature     `cbor:"4,keyasint,omitempty"`
+	Packs      []Pack        `cbor:"5,keyasint,omitempty"` // by number
+	Snapshots  []Live        `cbor:"6,keyasint,omitempty"` // in the order of their entries
+	Forgotten  []Forgotten   `cbor:"7,keyasint,omitempty"`
+	Segments   []SegmentInfo `cbor:"8,keyasint,omitempty"`
+	Orphans    []blob.Hash   `cbor:"9,keyasint,omitempty"` // packs that no entry named and that were given up
+	Damaged    []Copy        `cbor:"10,keyasint,omitempty"`
+	Checkpoint Vouched       `cbor:"11,keyasint"` // the newest one vouched for
+	Prunes     PruneMark     `cbor:"12,keyasint"`
+
+	byName map[blob.Hash]uint32 // pack numbers
+}
+
+// Status is where a pack stands in its life.
+type Status uint8
+
+// The life of a pack: live packs are offered for deduplication, retired ones are still readable and
+// may be revived, dropped ones may be deleted from the bucket.
+const (
+	LivePack    Status = 0
+	RetiredPack Status = 1
+	DroppedPack Status = 2
+)
+
+// Pack is a pack as the state knows it.
+type Pack struct {
+	Name    blob.Hash `cbor:"1,keyasint"`
+	Size    int64     `cbor:"2,keyasint"`
+	Status  Status    `cbor:"3,keyasint,omitempty"`
+	Entry   uint64    `cbor:"4,keyasint,omitempty"` // number of the entry that added it
+	Inline  int64     `cbor:"5,keyasint,omitempty"` // where it begins in that entry; 0: an object of its own
+	Retired int64     `cbor:"6,keyasint,omitempty"` // when, milliseconds since 1970
+	Rows    []byte    `cbor:"7,keyasint,omitempty"` // its table, as long as no segment holds it
+}
+
+// Live is a snapshot with the number of its entry.
+type Live struct {
+	Snapshot
+	Entry uint64 `cbor:"20,keyasint"`
+	Held  bool   `cbor:"21,keyasint,omitempty"`
+}
+
+// Forgotten is a snapshot that is no longer live, and what forgot it.
+type Forgotten struct {
+	Live
+	Forget Forget `cbor:"30,keyasint"`
+	At     uint64 `cbor:"31,keyasint"` // number of the entry that forgot it
+}
+
+// SegmentInfo is a live index segment.
+type SegmentInfo struct {
+	Name blob.Hash `cbor:"1,keyasint"`
+	Size int64     `cbor:"2,keyasint"`
+}
+
+// PruneMark is what later entries need to know of prunes.
+type PruneMark struct {
+	ID   TxID   `cbor:"1,keyasint"` // of the last one
+	Last uint64 `cbor:"2,keyasint"` // number of its newest entry
+	Base uint64 `cbor:"3,keyasint"` // the highest base of any
+}
+
+// Object returns where the pack's bytes are: the name of an object and their offset in it.
+func (p Pack) Object() (name string, offset int64) {
+	if p.Inline > 0 {
+		return Name(p.Entry), p.Inline
+	}
+	return PackName(p.Name), 0
+}
+
+// PackFolder is where packs lie in a bucket.
+const PackFolder = "packs/"
+
+// PackName returns the object name of a pack.
+func PackName(h blob.Hash) string {
+	digits := h.String()
+	return PackFolder + digits[:2] + "/" + digits
+}
+
+// SegmentFolder is where index segments lie in a bucket.
+const SegmentFolder = "index/"
+
+// SegmentName returns the object name of an index segment.
+func SegmentName(h blob.Hash) string { return SegmentFolder + h.String() }
+
+// Number returns the number of a pack.
+func (s *State) Number(name blob.Hash) (uint32, bool) {
+	n, ok := s.byName[name]
+	return n, ok
+}
+
+// numberPacks makes the map behind Number for a state that was decoded.
+func (s *State) numberPacks() {
+	s.byName = make(map[blob.Hash]uint32, len(s.Packs))
+	for i, p := range s.Packs {
+		s.byName[p.Name] = uint32(i)
+	}
+}
+
+// Snapshot returns a live snapshot.
+func (s *State) Snapshot(id SnapshotID) (Live, bool) {
+	if i := s.live(id); i >= 0 {
+		return s.Snapshots[i], true
+	}
+	return Live{}, false
+}
+
+// OfUID returns the snapshot of a Backup UID, live or forgotten.
+func (s *State) OfUID(uid string) (Live, bool) {
+	for _, l := range s.Snapshots {
+		if uid != "" && l.UID == uid {
+			return l, true
+		}
+	}
+	for _, f := range s.Forgotten {
+		if uid != "" && f.UID == uid {
+			return f.Live, true
+		}
+	}
+	return Live{}, false
+}
+
+// Usable reports whether a pack may be relied on for new snapshots as it is.
+func (s *State) Usable(pack uint32) bool {
+	return int(pack) < len(s.Packs) && s.Packs[pack].Status == LivePack
+}
+
+// IsDamaged reports whether this copy of a blob is known to be bad.
+func (s *State) IsDamaged(c Copy) bool { return slices.Contains(s.Damaged, c) }
+
+// CanAdopt reports whether the forgotten snapshot can be relied on again: no prune has marked without
+// it.
+func (s *State) CanAdopt(id SnapshotID) bool {
+	i := s.forgotten(id)
+	return i >= 0 && s.Prunes.Base <= s.Forgotten[i].At
+}
+
+func (s *State) live(id SnapshotID) int {
+	return slices.IndexFunc(s.Snapshots, func(l Live) bool { return l.ID == id })
+}
+
+func (s *State) forgotten(id SnapshotID) int {
+	return slices.IndexFunc(s.Forgotten, func(f Forgotten) bool { return f.ID == id })
+}
+
+// Encode returns the stored form of a state, the plaintext of a checkpoint: deterministic CBOR.
+func (s *State) Encode() ([]byte, error) {
+	data, err := encoding.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encode state: %w", err)
+	}
+	return data, nil
+}
+
+// DecodeState reads what Encode wrote. Zeros may follow, with which checkpoints are padded.
+func DecodeState(data []byte) (*State, error) {
+	s := new(State)
+	rest, err := decoding.UnmarshalFirst(data, s)
+	if err != nil {
+		return nil, fmt.Errorf("decode state: %w: %w", ErrDamaged, err)
+	}
+	if len(bytes.Trim(rest, "\x00")) > 0 {
+		return nil, fmt.Errorf("decode state: %d bytes too many: %w", len(rest), ErrDamaged)
+	}
+	s.numberPacks()
+	return s, nil
+}
+
+// NewPacks returns a set of pack numbers.
+func NewPacks(numbers ...uint32) *Packs { return roaring.BitmapOf(numbers...) }
+
+// numbers returns the members of a set that may be nil, in ascending order.
+func numbers(p *Packs) []uint32 {
+	if p == nil {
+		return nil
+	}
+	return p.ToArray()
+}

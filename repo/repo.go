@@ -1,0 +1,241 @@
+// Package repo is the repository: blobs go in under their names, snapshots are committed, and both
+// come out verified. It joins the rooms below it (keys and sealing, packs, the index, the journal, a
+// bucket) into three things:
+//
+//   - [Init] and [Open] give a [Repository], which reads: [Repository.Read], [Repository.ReadNode],
+//     [Repository.Snapshots].
+//   - [Repository.NewWriter] starts a writing session. A [Writer] stores what is not stored yet, and
+//     its Commit makes a snapshot of it by one journal entry. Before that entry nothing happened,
+//     after it everything did.
+//   - [Repository.Check] proves that everything is there and, on request, that every byte is right.
+//
+// A reader returns the bytes that were written or an error, never other bytes: every blob is hashed
+// again and compared with its name whenever it is read.
+package repo
+
+import (
+	"context"
+	"crypto/hpke"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"sync"
+
+	"filippo.io/age"
+
+	"github.com/varve-dev/varve/chunker"
+	"github.com/varve-dev/varve/index"
+	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/journal"
+	"github.com/varve-dev/varve/repo/pack"
+	"github.com/varve-dev/varve/repo/seal"
+	"github.com/varve-dev/varve/repo/storage"
+)
+
+// Errors that a caller decides on. Those of packages journal, seal and storage come through as well.
+var (
+	// ErrNoRepository means that the bucket is there and holds no repository.
+	ErrNoRepository = errors.New("no repository")
+	// ErrExists means that there is a repository, or something else, where one was to be created.
+	ErrExists = errors.New("bucket is not empty")
+	// ErrWrongKey means that the password or key opens none of the key slots.
+	ErrWrongKey = errors.New("password or key does not match")
+	// ErrFingerprint means that the repository has another master key than the caller knows.
+	ErrFingerprint = errors.New("master key is not the expected one")
+	// ErrDamaged means that something that must be there is missing or wrong.
+	ErrDamaged = errors.New("repository is damaged")
+	// ErrVersion means that the repository needs another version of varve.
+	ErrVersion = errors.New("repository needs another version of varve")
+	// ErrSuperseded means that what a writer built on was given up before it could commit. Running
+	// the backup again succeeds and stores only what is missing.
+	ErrSuperseded = errors.New("what the backup builds on was pruned meanwhile; run it again")
+	// ErrClosed means that a writer was used after its end.
+	ErrClosed = errors.New("writer is closed")
+)
+
+// OpenOptions says how to open a repository. Of Password and Identities one is needed.
+type OpenOptions struct {
+	Password    string
+	Identities  []age.Identity
+	Fingerprint string          // of the master key, if known; another one is refused
+	CacheDir    string          // folder of all local caches; empty: work in memory
+	Recovery    hpke.PrivateKey // reads what a write-only repository has sealed to it
+	SkipVerify  bool            // do not open each blob again before it is stored
+}
+
+// Repository is an open repository. It is safe for concurrent use and holds nothing that must be
+// closed: the bucket stays with its owner.
+type Repository struct {
+	bucket  storage.Bucket
+	header  Header
+	keys    *seal.Keys
+	journal *journal.Journal
+	cache   *index.Cache
+	packs   *packReader
+	verify  bool
+
+	mu       sync.RWMutex // guards what follows
+	set      *index.Set   // in step with the journal up to here:
+	indexed  int          // packs whose tables are in the set
+	segments []blob.Hash  // segments that are in the set
+}
+
+// Open opens the repository in a bucket and reads its journal to the head.
+func Open(ctx context.Context, b storage.Bucket, o OpenOptions) (*Repository, error) {
+	header, raw, err := readHeader(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	master, err := unlock(ctx, b, header.Repository, o)
+	if err != nil {
+		return nil, err
+	}
+	if o.Fingerprint != "" && o.Fingerprint != master.Fingerprint() {
+		return nil, fmt.Errorf("open %s: fingerprint is %s: %w", b, master.Fingerprint(), ErrFingerprint)
+	}
+	r := &Repository{bucket: b, header: header, keys: seal.Derive(master, header.Repository), verify: !o.SkipVerify}
+	cacheDir := ""
+	if o.CacheDir != "" {
+		url := seal.HashOf([]byte(b.String()))
+		cacheDir = filepath.Join(o.CacheDir, header.Repository.String()+"-"+url.String()[:16])
+	}
+	r.cache = index.OpenCache(cacheDir, header.Repository.String())
+	r.packs = newPackReader(b, pack.Reader{Keys: r.keys, Recovery: o.Recovery})
+	if err := r.openJournal(ctx, seal.HashOf(raw)); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// openJournal folds the journal from the cache, else from a checkpoint, else from its beginning.
+func (r *Repository) openJournal(ctx context.Context, header blob.Hash) error {
+	if err := r.resume(ctx); err != nil {
+		return err
+	}
+	var next uint64
+	var bound blob.Hash
+	var features []journal.Feature
+	r.journal.View(func(s *journal.State) { next, bound, features = s.Next, s.Header, s.Features })
+	if next == 0 {
+		return r.begin(ctx, header)
+	}
+	if bound != header {
+		return fmt.Errorf("%s is not the one that the journal begins with: %w", headerName, ErrDamaged)
+	}
+	for _, f := range features {
+		if f.Required == "read" {
+			return fmt.Errorf("feature %q: %w", f.Name, ErrVersion)
+		}
+	}
+	return r.refresh(ctx)
+}
+
+func (r *Repository) resume(ctx context.Context) error {
+	if _, body, ok := r.cache.State(); ok {
+		if s, err := journal.DecodeState(body); err == nil {
+			r.journal = journal.New(r.bucket, r.keys, s)
+			return r.resumeAt(ctx)
+		}
+		r.cache.DropState()
+	}
+	for below := uint64(math.MaxUint64); ; {
+		s, vouched, err := journal.FindCheckpoint(ctx, r.bucket, r.keys, below)
+		if err != nil {
+			return err
+		}
+		r.journal = journal.New(r.bucket, r.keys, s)
+		if err := r.journal.Sync(ctx); err != nil {
+			return err
+		}
+		if vouched.Next == 0 || r.journal.Vouches(vouched) {
+			next, _ := r.journal.Head()
+			return journal.EntriesBeyond(ctx, r.bucket, next)
+		}
+		below = vouched.Next
+	}
+}
+
+// resumeAt continues from the cached state, after a look at whether the bucket still has the entry
+// that was seen last: an older or different history is not continued.
+func (r *Repository) resumeAt(ctx context.Context) error {
+	next, seen := r.journal.Head()
+	if next > 0 {
+		last, err := r.journal.Verify(ctx, next-1)
+		if errors.Is(err, journal.ErrGap) || (err == nil && last.Hash != seen) {
+			return fmt.Errorf("entry %d was seen before and is gone or different: %w", next-1, journal.ErrRolledBack)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return r.journal.Sync(ctx)
+}
+
+// ID returns the repository's random name.
+func (r *Repository) ID() seal.RepositoryID { return r.header.Repository }
+
+// URL returns where the repository is.
+func (r *Repository) URL() string { return r.bucket.String() }
+
+// Fingerprint identifies the master key, to be compared with what was written down at creation.
+func (r *Repository) Fingerprint() string { return r.keys.Fingerprint() }
+
+// Chunker returns how the repository cuts large contents.
+func (r *Repository) Chunker() chunker.Params { return r.header.Chunker }
+
+// CacheDegraded tells why the local cache is not used, or nil.
+func (r *Repository) CacheDegraded() error { return r.cache.Degraded() }
+
+// DeriveKey returns the key for a use above the repository: "chunker", "tree", "bundle", "digest".
+func (r *Repository) DeriveKey(purpose string) [32]byte { return r.keys.Purpose(purpose) }
+
+// Snapshots returns the live snapshots in the order in which they were committed.
+func (r *Repository) Snapshots() (live []journal.Live) {
+	r.journal.View(func(s *journal.State) { live = append(live, s.Snapshots...) })
+	return live
+}
+
+// Sync reads what others have committed since.
+func (r *Repository) Sync(ctx context.Context) error {
+	if err := r.journal.Sync(ctx); err != nil {
+		return err
+	}
+	return r.refresh(ctx)
+}
+
+// Info is what a repository says of itself without reading data.
+type Info struct {
+	URL         string         `json:"url"`
+	Repository  string         `json:"repository"`
+	Version     int            `json:"version"`
+	Fingerprint string         `json:"fingerprint"`
+	Chunker     chunker.Params `json:"chunker"`
+	Entries     uint64         `json:"entries"`
+	Snapshots   int            `json:"snapshots"`
+	Packs       int            `json:"packs"`       // live and retired
+	PackBytes   int64          `json:"packBytes"`   // stored, in bytes
+	InlineBytes int64          `json:"inlineBytes"` // of these inside the journal
+	Segments    int            `json:"segments"`
+	Checkpoint  uint64         `json:"checkpoint"` // entries in the newest one, 0 without
+}
+
+// Info sums up the state.
+func (r *Repository) Info() Info {
+	i := Info{URL: r.bucket.String(), Repository: r.header.Repository.String(), Version: r.header.Version,
+		Fingerprint: r.keys.Fingerprint(), Chunker: r.header.Chunker}
+	r.journal.View(func(s *journal.State) {
+		i.Entries, i.Snapshots, i.Segments, i.Checkpoint = s.Next, len(s.Snapshots), len(s.Segments), s.Checkpoint.Next
+		for _, p := range s.Packs {
+			if p.Status == journal.DroppedPack {
+				continue
+			}
+			i.Packs++
+			i.PackBytes += p.Size
+			if p.Inline > 0 {
+				i.InlineBytes += p.Size
+			}
+		}
+	})
+	return i
+}

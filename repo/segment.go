@@ -1,0 +1,96 @@
+package repo
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/varve-dev/varve/index"
+	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/journal"
+	"github.com/varve-dev/varve/repo/seal"
+)
+
+// An index segment as it is stored, under the hash of these bytes:
+//
+//	label (16) │ sealed under the catalog key by the label: length (4) │ segment │ zeros
+//
+// The zeros bring the object to a Padmé size. The segment itself is laid out by package index.
+
+const labelSize = 16
+
+// maxLoose is how many rows stay in journal entries and checkpoints before a commit gathers them in a
+// segment: it bounds the size of the state and the memory of every reader.
+const maxLoose = 8192
+
+func sealSegment(keys *seal.Keys, plain []byte) []byte {
+	bare := labelSize + seal.Overhead + 4 + len(plain)
+	padded := make([]byte, 0, seal.Padded(bare)-labelSize-seal.Overhead)
+	padded = binary.LittleEndian.AppendUint32(padded, uint32(len(plain)))
+	padded = append(padded, plain...)
+	padded = append(padded, make([]byte, seal.Padded(bare)-bare)...)
+	label := keys.SegmentLabel(padded)
+	return append(label[:], keys.SealCatalog(seal.Segment, hex.EncodeToString(label[:]), padded)...)
+}
+
+func openSegment(keys *seal.Keys, sealed []byte) ([]byte, error) {
+	if len(sealed) < labelSize {
+		return nil, fmt.Errorf("%d bytes are too few: %w", len(sealed), seal.ErrOpen)
+	}
+	padded, err := keys.OpenCatalog(seal.Segment, hex.EncodeToString(sealed[:labelSize]), sealed[labelSize:])
+	if err != nil {
+		return nil, err
+	}
+	if len(padded) < 4 || int64(binary.LittleEndian.Uint32(padded)) > int64(len(padded)-4) {
+		return nil, fmt.Errorf("segment is longer than its object: %w", seal.ErrOpen)
+	}
+	return padded[4 : 4+binary.LittleEndian.Uint32(padded)], nil
+}
+
+// gathered is a new segment, and the packs whose tables are in it.
+type gathered struct {
+	info  journal.SegmentInfo
+	packs map[blob.Hash]bool
+}
+
+// gather makes a segment of the session's own tables and of all loose ones, when there are enough of
+// them. It returns nil when they may stay where they are.
+func (w *Writer) gather() (*gathered, []byte, error) {
+	var tables []index.Table
+	rows := 0
+	add := func(name blob.Hash, encoded []byte) error {
+		decoded, err := blob.DecodeRows(encoded)
+		if err != nil {
+			return fmt.Errorf("table of pack %s: %w", name.Short(), err)
+		}
+		tables = append(tables, index.Table{Pack: name, Entries: entries(decoded)})
+		rows += len(decoded)
+		return nil
+	}
+	for _, a := range w.own {
+		if err := add(a.Name, a.Rows); err != nil {
+			return nil, nil, err
+		}
+	}
+	var err error
+	w.repo.journal.View(func(s *journal.State) {
+		for _, p := range s.Packs {
+			if len(p.Rows) > 0 && err == nil {
+				err = add(p.Name, p.Rows)
+			}
+		}
+	})
+	if err != nil || rows < maxLoose {
+		return nil, nil, err
+	}
+	plain, err := index.EncodeSegment(tables)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make index segment: %w", err)
+	}
+	sealed := sealSegment(w.repo.keys, plain)
+	g := &gathered{info: journal.SegmentInfo{Name: seal.HashOf(sealed), Size: int64(len(sealed))}, packs: map[blob.Hash]bool{}}
+	for _, t := range tables {
+		g.packs[t.Pack] = true
+	}
+	return g, sealed, nil
+}
