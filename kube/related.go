@@ -5,10 +5,13 @@ import (
 	"strings"
 )
 
-// relations are the objects of the whole cluster that chosen objects rely on: volumes and storage
+// Relations are the objects of the whole cluster that chosen objects rely on: volumes and storage
 // classes of claims, priority classes of pods, roles bound to service accounts, the definitions of
 // custom resources.
-type relations struct {
+//
+// All chosen objects of namespaces are added first. Then those of the whole cluster are asked about in
+// the order of [Relations.Rank], and added if they are related, for they rely on others in turn.
+type Relations struct {
 	namespaces map[string]bool // with a chosen object in them
 	accounts   map[string]bool // service accounts, as namespace/name
 	needed     map[Key]bool    // objects of the whole cluster
@@ -21,47 +24,73 @@ const (
 	extensionsGroup = "apiextensions.k8s.io"
 )
 
-func newRelations() *relations {
-	return &relations{namespaces: map[string]bool{}, accounts: map[string]bool{}, needed: map[Key]bool{}}
+// NewRelations returns those of no objects.
+func NewRelations() *Relations {
+	return &Relations{namespaces: map[string]bool{}, accounts: map[string]bool{}, needed: map[Key]bool{}}
 }
 
-// add notes what the objects of a listing rely on.
-func (r *relations) add(l Listing) error {
-	if len(l.Items) == 0 {
+// Add notes what a chosen object relies on. Only for some kinds the object is read.
+func (r *Relations) Add(k Key, read func() (Object, error)) error {
+	if k.Namespace != "" {
+		r.namespaces[k.Namespace] = true
+	}
+	if k.Group != "" {
+		r.needed[Key{Group: extensionsGroup, Resource: "customresourcedefinitions", Name: k.GroupResource()}] = true
+	}
+	if k.Group == "" && k.Resource == "serviceaccounts" {
+		r.accounts[k.Namespace+"/"+k.Name] = true
+	}
+	relied := reliedOn(k)
+	if relied == nil {
 		return nil
 	}
-	resource := l.Resource
-	r.needed[Key{Group: extensionsGroup, Resource: "customresourcedefinitions", Name: resource.Name + "." + resource.Group}] = true
-	for _, item := range l.Items {
-		if resource.Namespaced {
-			r.namespaces[item.Key.Namespace] = true
-		}
-		if resource.Group == "" && resource.Name == "serviceaccounts" {
-			r.accounts[item.Key.Namespace+"/"+item.Key.Name] = true
-		}
-		relied := reliedOn(resource)
-		if relied == nil {
-			continue
-		}
-		o, err := item.Object()
-		if err != nil {
-			return err
-		}
-		for _, key := range relied(o) {
-			if key.Name != "" {
-				r.needed[key] = true
-			}
+	o, err := read()
+	if err != nil {
+		return err
+	}
+	for _, key := range relied(o) {
+		if key.Name != "" {
+			r.needed[key] = true
 		}
 	}
 	return nil
 }
 
+// Relates reports whether an object of the whole cluster is relied on by an added one.
+func (r *Relations) Relates(k Key, read func() (Object, error)) (bool, error) {
+	if k.Group != rbacGroup || k.Resource != "clusterrolebindings" {
+		return r.needed[k], nil
+	}
+	o, err := read()
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(o.Each("subjects"), func(subject Object) bool {
+		return subject.Text("kind") == "ServiceAccount" && r.accounts[subject.Text("namespace")+"/"+subject.Text("name")]
+	}), nil
+}
+
+// InNamespace reports whether an object of that namespace was added.
+func (r *Relations) InNamespace(name string) bool { return r.namespaces[name] }
+
+// Rank says when objects of the whole cluster are asked about: bindings, which decide about roles, and
+// volumes, which decide about storage classes, before the rest, and definitions of resources last.
+func (*Relations) Rank(k Key) int {
+	switch k.Resource {
+	case "clusterrolebindings", "persistentvolumes":
+		return 0
+	case "customresourcedefinitions":
+		return 2
+	}
+	return 1
+}
+
 // reliedOn returns what finds the objects of the whole cluster that an object of the resource relies
 // on, or nil if it relies on none.
-func reliedOn(r Resource) func(Object) []Key {
-	switch r.Group {
+func reliedOn(k Key) func(Object) []Key {
+	switch k.Group {
 	case "":
-		switch r.Name {
+		switch k.Resource {
 		case "persistentvolumeclaims":
 			return func(o Object) []Key {
 				return []Key{
@@ -87,12 +116,12 @@ func reliedOn(r Resource) func(Object) []Key {
 			return keys
 		}
 	case "batch":
-		if r.Name == "cronjobs" {
+		if k.Resource == "cronjobs" {
 			return priority("spec", "jobTemplate", "spec", "template", "spec")
 		}
 		return priority("spec", "template", "spec")
 	case rbacGroup:
-		if strings.HasSuffix(r.Name, "bindings") {
+		if strings.HasSuffix(k.Resource, "bindings") {
 			return func(o Object) []Key {
 				if o.Text("roleRef", "kind") != "ClusterRole" {
 					return nil
@@ -109,36 +138,4 @@ func priority(podSpec ...string) func(Object) []Key {
 		name := o.Text(append(slices.Clone(podSpec), "priorityClassName")...)
 		return []Key{{Group: schedulingGroup, Resource: "priorityclasses", Name: name}}
 	}
-}
-
-// order puts the bindings, which decide about roles, and the volumes, which decide about storage
-// classes, before the rest.
-func (r *relations) order(resources []Resource) []Resource {
-	ordered := slices.Clone(resources)
-	slices.SortStableFunc(ordered, func(a, b Resource) int { return rank(a) - rank(b) })
-	return ordered
-}
-
-func rank(r Resource) int {
-	switch r.Name {
-	case "clusterrolebindings", "persistentvolumes":
-		return 0
-	case "customresourcedefinitions":
-		return 2 // after the custom resources of the whole cluster, which rely on them
-	}
-	return 1
-}
-
-// relates reports whether an object of the whole cluster is relied on by a chosen one.
-func (r *relations) relates(i Item) (bool, error) {
-	if i.Key.Group != rbacGroup || i.Key.Resource != "clusterrolebindings" {
-		return r.needed[i.Key], nil
-	}
-	o, err := i.Object()
-	if err != nil {
-		return false, err
-	}
-	return slices.ContainsFunc(o.Each("subjects"), func(subject Object) bool {
-		return subject.Text("kind") == "ServiceAccount" && r.accounts[subject.Text("namespace")+"/"+subject.Text("name")]
-	}), nil
 }

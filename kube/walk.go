@@ -46,27 +46,24 @@ func (s *Selection) Walk(ctx context.Context, o WalkOptions, visit func(Listing)
 		}
 	}
 	var all []Listing
-	relations := newRelations()
-	if err := s.list(ctx, o, decisive, func(l Listing) error {
+	relations := NewRelations()
+	keep := func(l Listing) error {
 		all = append(all, l)
-		return relations.add(l)
-	}); err != nil {
-		return err
-	}
-	if err := s.list(ctx, o, relations.order(related), func(l Listing) error {
-		kept := l.Items[:0]
 		for _, item := range l.Items {
-			is, err := relations.relates(item)
-			if err != nil {
+			if err := relations.Add(item.Key, item.Object); err != nil {
 				return err
 			}
-			if is || s.scope == scopeAll && s.selector.Matches(labels.Set(item.Labels)) {
-				kept = append(kept, item)
-			}
 		}
-		l.Items = kept
-		all = append(all, l)
-		return relations.add(l)
+		return nil
+	}
+	if err := s.list(ctx, o, decisive, keep); err != nil {
+		return err
+	}
+	slices.SortStableFunc(related, func(a, b Resource) int { return relations.Rank(a.key("", "")) - relations.Rank(b.key("", "")) })
+	if err := s.list(ctx, o, related, func(l Listing) error {
+		var err error
+		l.Items, err = s.relatedItems(relations, l.Items)
+		return errors.Join(err, keep(l))
 	}); err != nil {
 		return err
 	}
@@ -80,6 +77,22 @@ func (s *Selection) Walk(ctx context.Context, o WalkOptions, visit func(Listing)
 	return nil
 }
 
+// relatedItems returns those objects of the whole cluster that are related to chosen ones, or chosen
+// themselves.
+func (s *Selection) relatedItems(r *Relations, items []Item) ([]Item, error) {
+	var kept []Item
+	for _, item := range items {
+		related, err := r.Relates(item.Key, item.Object)
+		if err != nil {
+			return nil, err
+		}
+		if related || s.scope == scopeAll && s.selector.Matches(labels.Set(item.Labels)) {
+			kept = append(kept, item)
+		}
+	}
+	return kept, nil
+}
+
 // streams reports whether every resource decides about its own objects alone.
 func (s *Selection) streams() bool {
 	return s.selector.Empty() && s.scope != scopeRelated && s.choice.Has(namespaces.Group, namespaces.Name)
@@ -87,14 +100,14 @@ func (s *Selection) streams() bool {
 
 // neededNamespaces returns the Namespace objects to take: of every namespace with something in it, and
 // the chosen ones that match by themselves.
-func (s *Selection) neededNamespaces(r *relations) []Item {
+func (s *Selection) neededNamespaces(r *Relations) []Item {
 	if s.choice.Excludes(namespaces.Group, namespaces.Name) {
 		return nil
 	}
 	var needed []Item
 	for _, item := range s.namespaces {
 		itself := s.choice.Has(namespaces.Group, namespaces.Name) && s.selector.Matches(labels.Set(item.Labels))
-		if itself || r.namespaces[item.Key.Name] {
+		if itself || r.InNamespace(item.Key.Name) {
 			needed = append(needed, item)
 		}
 	}
