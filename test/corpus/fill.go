@@ -111,13 +111,13 @@ func (f *filler) apply(ctx context.Context, d Document) error {
 		found := uidOf.FindStringSubmatch(words)
 		return f.uid(d.Namespace, found[1], found[2])
 	})
-	body := api.Raw{Content: []byte(content), ContentType: "application/apply-patch+yaml"}
 	query := "?" + url.Values{"fieldManager": {"corpus"}, "fieldValidation": {"Strict"}}.Encode()
 	var made api.Object
 	// A quota that was just made refuses everything until its controller has counted, and a pod has
 	// to wait for its service account.
 	err := retry(ctx, func() error {
-		return f.client.Do(ctx, http.MethodPatch, r.Path(d.Namespace, d.Name)+query, body, &made)
+		body := api.Raw{Content: []byte(content), ContentType: "application/yaml"}
+		return f.client.Do(ctx, http.MethodPost, r.Path(d.Namespace, "")+query, body, &made)
 	})
 	if err != nil {
 		return err
@@ -128,6 +128,8 @@ func (f *filler) apply(ctx context.Context, d Document) error {
 	if !d.HasStatus {
 		return nil
 	}
+	// The server drops the status of an object that is posted.
+	body := api.Raw{Content: []byte(content), ContentType: "application/apply-patch+yaml"}
 	return f.client.Do(ctx, http.MethodPatch, r.Path(d.Namespace, d.Name)+"/status"+query, body, nil)
 }
 
