@@ -12,7 +12,7 @@ type Cursor struct {
 	ctx    context.Context
 	m      *Map
 	path   []frame // from the root down
-	target []byte  // sought, but maybe not in a node of the path yet; empty: nothing
+	target []byte  // key sought last; empty: the beginning
 	failed error
 }
 
@@ -74,20 +74,13 @@ func (s subtree) spans(key []byte) bool {
 	return bytes.Compare(s.first, key) <= 0 && (s.upper == nil || bytes.Compare(key, s.upper) < 0)
 }
 
-// descend loads a node onto the path, with its position at the target. The target has been reached
-// with the leaf: all that comes after it in the walk comes after the target as well.
+// descend loads a node onto the path. Its position is at what was sought, or at its beginning if the
+// walk is past that.
 func (c *Cursor) descend(s subtree) {
 	n, err := c.m.load(c.ctx, s)
 	if err != nil {
 		c.failed = err
 		return
 	}
-	f := frame{at: s, node: n}
-	if len(c.target) > 0 {
-		f.next = n.seek(c.target)
-	}
-	if n.level == 0 {
-		c.target = c.target[:0]
-	}
-	c.path = append(c.path, f)
+	c.path = append(c.path, frame{at: s, node: n, next: n.seek(c.target)})
 }

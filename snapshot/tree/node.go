@@ -268,7 +268,7 @@ func (d *decoder) key() ([]byte, error) {
 
 // take reads a length, at most limit, and as many bytes.
 func (d *decoder) take(limit int) ([]byte, error) {
-	n, err := d.number(uint64(min(limit, len(d.rest))))
+	n, err := d.number(uint64(limit))
 	if err != nil {
 		return nil, err
 	}
@@ -293,16 +293,4 @@ func (d *decoder) number(limit uint64) (uint64, error) {
 	}
 	d.rest = d.rest[size:]
 	return n, nil
-}
-
-// reencode returns the encoding of a decoded node.
-func (n *node) reencode() blob.Node {
-	enc := newEncoder(n.level)
-	for _, e := range n.entries {
-		enc.entry(e)
-	}
-	for _, c := range n.children {
-		enc.child(c)
-	}
-	return enc.node()
 }
