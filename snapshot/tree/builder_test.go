@@ -244,3 +244,16 @@ func TestBuilderReportsWhatItCannotStore(t *testing.T) {
 		}
 	}
 }
+
+func TestNodesEndWithinTheirBoundsWhateverTheHash(t *testing.T) {
+	c := newCutter(testKey, targetWeight)
+	for i := range 1000 {
+		key := fmt.Append(nil, i)
+		if c.ends(0, key, 500, targetWeight/4-1) {
+			t.Fatalf("a node below the minimum ends after %s", key)
+		}
+		if !c.ends(0, key, 1, targetWeight*4) {
+			t.Fatalf("a node of the maximum does not end after %s", key)
+		}
+	}
+}
