@@ -16,7 +16,8 @@
 //	0        Min                Avg                                Max
 //	├─ never ─┼─ h < 2^64/(4·Avg) ─┼─ h < 2^64·4/Avg ───────────────┤ always
 //
-// On random bytes with Min = Avg/4 and Max = 4·Avg the mean length is 1.14·Avg. The rule is that of
+// The limits are computed from 2^64−1, and quotients are rounded down before they are multiplied. On
+// random bytes with Min = Avg/4 and Max = 4·Avg the mean length is 1.14·Avg. The rule is that of
 // FastCDC (Xia et al., USENIX ATC 2016), with limits where the paper has masks.
 //
 // The table is made from a key. Without it nobody can tell where a content would be cut, and so not

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -41,6 +42,42 @@ func TestVector(t *testing.T) {
 	}
 	if first, last := gear[0], gear[255]; first != vectorGear[0] || last != vectorGear[1] {
 		t.Errorf("gear table from %#x to %#x, want %#x", first, last, vectorGear)
+	}
+}
+
+// TestCutsFollowTheRule compares with the rule of the package comment played without any shortcut: the
+// hash runs over the whole stream, and every position is looked at.
+func TestCutsFollowTheRule(t *testing.T) {
+	data := splitMix(3 << 20)
+	gear, err := newGear(testKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hashes, h := make([]uint64, len(data)), uint64(0)
+	for i, b := range data {
+		h = 2*h + gear[b]
+		hashes[i] = h
+	}
+	for _, p := range []Params{testParams, {256, 256, 512}, {256, 300, 300}, {300, 1000, 5000}} {
+		var want []int
+		for start := 0; start < len(data); {
+			n := p.Min
+			for ; n < p.Max && start+n < len(data); n++ {
+				limit := math.MaxUint64 / (4 * uint64(p.Avg))
+				if n > p.Avg {
+					limit = math.MaxUint64 / uint64(p.Avg) * 4
+				}
+				if hashes[start+n-1] < limit {
+					break
+				}
+			}
+			n = min(n, len(data)-start)
+			want = append(want, n)
+			start += n
+		}
+		if got := lengths(t, testKey, p, bytes.NewReader(data)); !slices.Equal(want, got) {
+			t.Errorf("%+v: cuts are not those of the rule", p)
+		}
 	}
 }
 
@@ -206,20 +243,20 @@ func TestEndIsRepeated(t *testing.T) {
 
 func TestCallerMayChangeChunks(t *testing.T) {
 	data := splitMix(200_000)
-	want := lengths(t, testKey, testParams, bytes.NewReader(data))
+	want := chunks(t, testKey, testParams, bytes.NewReader(data))
 	c := newChunker(t, testKey, testParams, bytes.NewReader(data))
-	var got []int
+	var got [][]byte
 	for {
 		chunk, err := c.Next()
 		if err == io.EOF {
 			break
 		}
-		got = append(got, len(chunk))
+		got = append(got, bytes.Clone(chunk))
 		clear(chunk)
 		_ = append(chunk, 1, 2, 3)
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
+	if !equal(want, got) {
+		t.Error("chunks differ when those before them are written to")
 	}
 }
 

@@ -1,6 +1,7 @@
 package dir
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -235,6 +236,23 @@ func TestCreateIsInvisibleUntilWhole(t *testing.T) {
 	}
 	if !linked {
 		t.Error("no link was made")
+	}
+}
+
+func TestCancelledCreateStopsBeforeTheName(t *testing.T) {
+	b, r := record(t, filepath.Join(t.TempDir(), "b"))
+	ctx, cancel := context.WithCancel(t.Context())
+	r.fail = func(call string) error {
+		if strings.HasPrefix(call, "sync b/a/.tmp-") {
+			cancel()
+		}
+		return nil
+	}
+	if err := b.Create(ctx, "a/b", []byte("data")); !errors.Is(err, context.Canceled) {
+		t.Errorf("Create = %v, want context.Canceled", err)
+	}
+	if got, left := names(t, b), leftovers(t, b); len(got) > 0 || len(left) > 0 {
+		t.Errorf("there is %v, and left behind %v", got, left)
 	}
 }
 

@@ -180,9 +180,7 @@ func (b *Bucket) noteStale(folder string, e fs.DirEntry) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if path := filepath.Join(b.root, folder, e.Name()); !slices.Contains(b.stale, path) {
-		b.stale = append(b.stale, path)
-	}
+	b.stale = append(b.stale, filepath.Join(b.root, folder, e.Name()))
 }
 
 // removeStale removes the leftovers that a List passed. A creator that really was a day late finds
