@@ -18,7 +18,8 @@ import (
 const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV
 
 // folder is an open directory. All file operations of the package are its methods; each takes one
-// name in the directory, never a path. It is closed when its last holder releases it.
+// name in the directory, but for link, and none can be led elsewhere. It is closed when its last
+// holder releases it.
 type folder struct {
 	file    *os.File
 	fd      int
@@ -156,9 +157,18 @@ func (f *folder) makeFIFO(name string) error {
 	return wrap("make FIFO", unix.Mknodat(f.fd, name, unix.S_IFIFO|0o600, 0))
 }
 
-// link gives a file, old in the directory from, another name in this directory.
-func (f *folder) link(from *folder, old, name string) error {
-	return wrap("link", unix.Linkat(from.fd, old, f.fd, name, 0))
+// link gives the file at a path beneath root another name in this directory.
+func (f *folder) link(root *folder, path, name string) error {
+	dir, old := ".", path
+	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+		dir, old = path[:i], path[i+1:]
+	}
+	from, err := root.open(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(from)
+	return wrap("link", unix.Linkat(from, old, f.fd, name, 0))
 }
 
 func (f *folder) remove(name string) error {
@@ -193,9 +203,22 @@ func (f *folder) readlink(name string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// setOwnerOf and setTimesOf are for what cannot be opened: links and FIFOs.
+// setOwnerOf, setModeOf and setTimesOf are for what cannot be opened: links and FIFOs.
 func (f *folder) setOwnerOf(name string, a Attributes) error {
 	return wrap("set owner", unix.Fchownat(f.fd, name, int(a.UID), int(a.GID), unix.AT_SYMLINK_NOFOLLOW))
+}
+
+// setModeOf opens the name without following it, because the system call that takes a name would.
+func (f *folder) setModeOf(name string, a Attributes) error {
+	fd, err := f.open(name, unix.O_PATH, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if now, err := statOpen(fd); err != nil || now.Type != a.Type {
+		return errors.Join(err, errGone)
+	}
+	return wrap("set mode", unix.Chmod(procPath(fd), a.Mode))
 }
 
 func (f *folder) setTimesOf(name string, t time.Time) error {
@@ -302,9 +325,12 @@ func grow(read func([]byte) (int, error)) ([]byte, error) {
 
 // setTimes sets an open file's times; both, since the time of access means nothing after a restore.
 func setTimes(fd int, t time.Time) error {
-	// By its name in /proc, because not all kernels that know openat2 take a bare descriptor here.
-	return wrap("set times", unix.UtimesNanoAt(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), timespecs(t), 0))
+	return wrap("set times", unix.UtimesNanoAt(unix.AT_FDCWD, procPath(fd), timespecs(t), 0))
 }
+
+// procPath names an open file for system calls that, on some kernels that know openat2, do not take
+// a descriptor.
+func procPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
 
 func timespecs(t time.Time) []unix.Timespec {
 	ts := unix.Timespec{Nsec: int64(t.Nanosecond())}
