@@ -1,0 +1,170 @@
+// Package command is the command line of varve, one file for each noun: repo, backup, snapshot,
+// restore. A command reads its flags, calls the library and shows what came back; what it does beyond
+// that is a defect, because then the controller could not do the same.
+//
+// What all commands share stands beside the nouns:
+//
+//	open.go      flags that name a repository, and opening it
+//	password.go  where the password comes from, and which ones are refused
+//	output.go    results: tables, JSON and YAML
+//	text.go      sizes, counts, times, and names that may hold anything
+//	progress.go  the line that moves while something takes long
+//	exit.go      errors to sentences, hints and exit codes
+//
+// Results go to standard output and everything else to standard error. The exit code tells the truth:
+// docs/exit-codes.md lists what each means.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Process is what a run of the program gets from outside. Environment variables and the current
+// folder are those of the operating system.
+type Process struct {
+	Args                  []string // the first one is the name of the program
+	Stdin, Stdout, Stderr *os.File
+
+	// PasswordWork is the cost of the password slots that are made, see seal.PasswordRecipient. Only
+	// tests set it.
+	PasswordWork int
+}
+
+// app is one run of the program: where it comes from, and the flags that all commands have.
+type app struct {
+	Process
+	output     format
+	repository repositoryFlags
+}
+
+// Main runs the command line and returns the exit code.
+//
+// The first interrupt or SIGTERM ends the command's context, so that what is under way ends in order;
+// the second one ends the process.
+func Main(p Process) int {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	finished, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		for n := 0; ; n++ {
+			select {
+			case <-finished:
+				return
+			case <-signals:
+				if n > 0 {
+					os.Exit(exitInterrupted)
+				}
+				cancel(errInterrupted)
+			}
+		}
+	}()
+	a := &app{Process: p}
+	err := a.root().ExecuteContext(ctx)
+	if err != nil && context.Cause(ctx) != nil {
+		err = interrupted(err)
+	}
+	signal.Stop(signals)
+	close(finished)
+	<-watched
+	return a.report(err)
+}
+
+// root builds the tree of commands.
+func (a *app) root() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "varve",
+		Short: "Back up Kubernetes: objects and volumes, deduplicated and encrypted",
+		Long: `Varve backs up Kubernetes. Every API object and the data in volumes go into one deduplicated,
+encrypted repository. A backup that changed little costs little, so make many.
+
+All commands work straight on a repository, which --repo or $VARVE_REPOSITORY names. Nothing has to be
+installed in the cluster, and to look into a repository or restore files, no cluster is needed.
+
+Exit codes: 0 done; 1 failed, nothing changed; 2 usage; 3 incomplete; 4 repository damaged; 5 wrong key;
+6 unreachable; 7 precondition does not hold; 8 failed, and something may have changed; 130 interrupted.`,
+		Example: `  # Make a repository, back up the current cluster, look at it, and restore one namespace elsewhere.
+  export VARVE_REPOSITORY=dir:///srv/backups VARVE_PASSWORD_FILE=~/.varve-password
+  varve repo init
+  varve backup create monday
+  varve snapshot ls monday
+  varve restore create --from-backup monday --include-namespaces shop --namespace-mappings shop:shop-copy`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noSuchCommand,
+		RunE:          help,
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: displayName(a.Args)},
+	}
+	if len(a.Args) > 0 {
+		c.SetArgs(a.Args[1:])
+	}
+	c.SetIn(a.Stdin)
+	c.SetOut(a.Stdout)
+	c.SetErr(a.Stderr)
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return asUsage(c, err) })
+	c.CompletionOptions.HiddenDefaultCmd = false
+	c.PersistentFlags().VarP(&a.output, "output", "o", "how results are shown: table, json or yaml")
+	a.repository.add(c.PersistentFlags())
+	c.AddGroup(&cobra.Group{ID: "nouns", Title: "What there is:"})
+	for _, noun := range []*cobra.Command{a.repo()} {
+		noun.GroupID = "nouns"
+		c.AddCommand(noun)
+	}
+	c.AddCommand(a.version())
+	return c
+}
+
+// displayName is how the user called the program: as varve, or as a plugin of kubectl.
+func displayName(args []string) string {
+	if len(args) > 0 && strings.HasPrefix(filepath.Base(args[0]), "kubectl-varve") {
+		return "kubectl varve"
+	}
+	return "varve"
+}
+
+// noun makes a command that only groups others.
+func noun(name, short, long string, verbs ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: name, Short: short, Long: long, Args: noSuchCommand, RunE: help}
+	c.AddCommand(verbs...)
+	return c
+}
+
+func help(c *cobra.Command, _ []string) error { return c.Help() }
+
+// noSuchCommand refuses what follows a command that only groups others.
+func noSuchCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("%q is no command of %q", args[0], c.CommandPath())
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		return failure{err: err, code: exitUsage, hint: "did you mean " + strings.Join(near, " or ") + "?"}
+	}
+	return asUsage(c, err)
+}
+
+// arguments takes between least and most arguments. The names are for the message.
+func arguments(least, most int, names string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return asUsage(c, errors.New("give "+names))
+		case len(args) > most && most == 0:
+			return asUsage(c, fmt.Errorf("%q is too much: %s takes no arguments", args[0], c.CommandPath()))
+		case len(args) > most:
+			return asUsage(c, fmt.Errorf("%q is too much: give %s", args[most], names))
+		}
+		return nil
+	}
+}

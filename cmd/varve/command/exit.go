@@ -1,0 +1,168 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/varve-dev/varve/repo"
+	"github.com/varve-dev/varve/repo/journal"
+	"github.com/varve-dev/varve/repo/pack"
+	"github.com/varve-dev/varve/repo/seal"
+	"github.com/varve-dev/varve/repo/storage"
+	"github.com/varve-dev/varve/repo/storage/dial"
+)
+
+// The exit codes, which docs/exit-codes.md explains.
+const (
+	exitFailed       = 1 // nothing was changed
+	exitUsage        = 2
+	exitIncomplete   = 3
+	exitDamaged      = 4
+	exitWrongKey     = 5
+	exitUnreachable  = 6
+	exitPrecondition = 7
+	exitChanged      = 8 // failed, and something may have been changed
+	exitInterrupted  = 130
+)
+
+// failure is an error with what is said about it at the edge. What is zero is found by the cause.
+type failure struct {
+	err  error // nil: the exit code says it all
+	code int
+	hint string // what to do next
+}
+
+func (f failure) Error() string {
+	if f.err == nil {
+		return fmt.Sprintf("exit code %d", f.code)
+	}
+	return f.err.Error()
+}
+
+func (f failure) Unwrap() error { return f.err }
+
+// usage is an error in how the command was called.
+func usage(format string, args ...any) error {
+	return failure{err: fmt.Errorf(format, args...), code: exitUsage}
+}
+
+// asUsage makes an error one of usage, and points to the command's help.
+func asUsage(c *cobra.Command, err error) error {
+	return failure{err: err, code: exitUsage, hint: c.CommandPath() + " --help shows how it is used"}
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// interrupted replaces the error that an interrupt led to, whatever it was, and keeps its hint.
+func interrupted(err error) error {
+	var f failure
+	errors.As(err, &f)
+	return failure{err: errInterrupted, code: exitInterrupted, hint: f.hint}
+}
+
+// A cause is an error of the library that decides the exit code. The first that matches counts, so
+// the more special ones stand first.
+type cause struct {
+	is   error
+	code int
+	hint string
+}
+
+func causes() []cause {
+	return []cause{
+		{context.Canceled, exitInterrupted, ""},
+		{dial.ErrBadURL, exitUsage, ""},
+		{repo.ErrNoRepository, exitFailed, "create one with: varve repo init"},
+		{repo.ErrExists, exitFailed, "to use the repository that is there, open it with its password; for a new one, name another place"},
+		{repo.ErrVersion, exitPrecondition, "use the version of varve that wrote it, or a newer one"},
+		{repo.ErrSuperseded, exitPrecondition, "run it again: it stores only what is missing"},
+		{journal.ErrRolledBack, exitPrecondition, "was an old copy of the bucket put in its place? If that was meant, go on with another --cache-dir"},
+		{journal.ErrLost, exitChanged, "this store is not safe for several writers"},
+		{repo.ErrFingerprint, exitWrongKey, "somebody may have put another repository in the place of yours"},
+		{repo.ErrWrongKey, exitWrongKey, "check --password-file, and that this is the repository you mean"},
+		{seal.ErrWrongKey, exitWrongKey, ""},
+		{seal.ErrNoKey, exitWrongKey, "the recovery key reads it"},
+		{repo.ErrDamaged, exitDamaged, damageHint},
+		{journal.ErrDamaged, exitDamaged, damageHint},
+		{journal.ErrGap, exitDamaged, damageHint},
+		{pack.ErrDamaged, exitDamaged, damageHint},
+		{seal.ErrOpen, exitDamaged, damageHint},
+		{seal.ErrMismatch, exitDamaged, damageHint},
+		{storage.ErrNoBucket, exitUnreachable, "is the path right, and the disk mounted? varve repo init creates it"},
+	}
+}
+
+const damageHint = "keep the bucket as it is; as far as it opens, varve repo check --read-data names every damage"
+
+// explain finds the exit code and the hint for an error.
+func explain(err error) (code int, hint string) {
+	for _, c := range causes() {
+		if errors.Is(err, c.is) {
+			code, hint = c.code, c.hint
+			break
+		}
+	}
+	var f failure
+	if errors.As(err, &f) {
+		if f.code != 0 {
+			code = f.code
+		}
+		if f.hint != "" {
+			hint = f.hint
+		}
+	}
+	if code == 0 {
+		code = exitFailed
+	}
+	return code, hint
+}
+
+// problem is an error as JSON.
+type problem struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// report says on standard error what went wrong and returns the exit code.
+func (a *app) report(err error) int {
+	if err == nil {
+		return 0
+	}
+	code, hint := explain(err)
+	var f failure
+	if errors.As(err, &f) && f.err == nil {
+		return code
+	}
+	p := problem{Code: code, Message: err.Error(), Hint: hint}
+	if a.output == asJSON {
+		if text, err := json.Marshal(p); err == nil {
+			fmt.Fprintf(a.Stderr, "%s\n", text)
+			return code
+		}
+	}
+	fmt.Fprintf(a.Stderr, "varve: %s\n", printable(p.Message))
+	if hint != "" {
+		fmt.Fprintf(a.Stderr, "hint: %s\n", printable(hint))
+	}
+	return code
+}
+
+// warn says on standard error what the user should know and what stops nothing.
+func (a *app) warn(format string, args ...any) {
+	fmt.Fprintf(a.Stderr, "varve: warning: %s\n", printable(fmt.Sprintf(format, args...)))
+}
+
+// printable escapes what would move a terminal's cursor, but for the ends of lines.
+func printable(message string) string {
+	lines := strings.Split(message, "\n")
+	for i, line := range lines {
+		lines[i] = escaped(line)
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,106 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/pflag"
+
+	"github.com/varve-dev/varve/repo"
+	"github.com/varve-dev/varve/repo/storage/dial"
+	"github.com/varve-dev/varve/repo/storage/meter"
+)
+
+// repositoryVariable names the repository if --repo does not.
+const repositoryVariable = "VARVE_REPOSITORY"
+
+// repositoryFlags say which repository is meant and how it is opened.
+type repositoryFlags struct {
+	url, passwordFile, fingerprint, cacheDir string
+	noCache                                  bool
+}
+
+func (f *repositoryFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.url, "repo", "", "`URL` of the repository: dir:///path, /path or ./path (default $"+repositoryVariable+")")
+	flags.StringVar(&f.passwordFile, "password-file", "", "`FILE` that holds the password (default $"+passwordVariable+", else ask)")
+	flags.StringVar(&f.fingerprint, "fingerprint", "", "the master key's fingerprint as init showed it; any other key is refused")
+	flags.StringVar(&f.cacheDir, "cache-dir", "", "`FOLDER` of the local cache (default varve in the user's cache folder)")
+	flags.BoolVar(&f.noCache, "no-cache", false, "keep no local cache: every command reads the index again, and a rollback goes unnoticed")
+}
+
+// location returns the repository's URL.
+func (f *repositoryFlags) location() (string, error) {
+	if f.url != "" {
+		return f.url, nil
+	}
+	if url := os.Getenv(repositoryVariable); url != "" {
+		return url, nil
+	}
+	return "", failure{err: errors.New("no repository is named"), code: exitUsage, hint: "give --repo URL, or set " + repositoryVariable}
+}
+
+// cache returns the folder of the local cache, or nothing for none.
+func (a *app) cache() string {
+	f := &a.repository
+	switch {
+	case f.noCache:
+		return ""
+	case f.cacheDir != "":
+		return f.cacheDir
+	}
+	folder, err := os.UserCacheDir()
+	if err != nil {
+		a.warn("there is no local cache: %v", err)
+		return ""
+	}
+	return filepath.Join(folder, "varve")
+}
+
+// session is an open repository and the meter of what it costs.
+type session struct {
+	*repo.Repository
+	bucket *meter.Bucket
+}
+
+// withRepository opens the repository, hands it to use, and closes it.
+func (a *app) withRepository(ctx context.Context, use func(*session) error) (err error) {
+	url, err := a.repository.location()
+	if err != nil {
+		return err
+	}
+	b, err := dial.Open(ctx, url, dial.Options{})
+	if err != nil {
+		return err
+	}
+	bucket := meter.New(b)
+	defer func() {
+		if e := bucket.Close(); e != nil && err == nil {
+			err = fmt.Errorf("close %s: %w", bucket, e)
+		}
+	}()
+	password, err := a.password(ctx)
+	if err != nil {
+		return err
+	}
+	s, err := a.open(ctx, bucket, password)
+	if err != nil {
+		return err
+	}
+	return use(s)
+}
+
+func (a *app) open(ctx context.Context, bucket *meter.Bucket, password string) (*session, error) {
+	r, err := repo.Open(ctx, bucket, repo.OpenOptions{
+		Password: password, Fingerprint: a.repository.fingerprint, CacheDir: a.cache(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := r.CacheDegraded(); err != nil {
+		a.warn("the local cache is not used: %v", err)
+	}
+	return &session{Repository: r, bucket: bucket}, nil
+}

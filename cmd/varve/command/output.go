@@ -1,0 +1,115 @@
+package command
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"sigs.k8s.io/yaml"
+)
+
+// format is how a result is shown.
+type format int
+
+const (
+	asTable format = iota
+	asJSON
+	asYAML
+)
+
+var formats = []string{"table", "json", "yaml"}
+
+// String implements pflag.Value.
+func (f *format) String() string { return formats[*f] }
+
+// Type implements pflag.Value.
+func (f *format) Type() string { return "FORMAT" }
+
+// Set implements pflag.Value.
+func (f *format) Set(s string) error {
+	for i, known := range formats {
+		if s == known {
+			*f = format(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("there are %s", strings.Join(formats, ", "))
+}
+
+// show writes a result to standard output: the value as JSON or YAML, or what table makes of it.
+func (a *app) show(value any, table func(*sheet)) error {
+	text, err := a.render(value, table)
+	if err != nil {
+		return err
+	}
+	if _, err := a.Stdout.Write(text); err != nil {
+		return fmt.Errorf("write the result: %w", err)
+	}
+	return nil
+}
+
+func (a *app) render(value any, table func(*sheet)) ([]byte, error) {
+	if a.output == asTable {
+		s := newSheet()
+		table(s)
+		return s.finish()
+	}
+	return encoded(value, a.output)
+}
+
+// encoded is a value as indented JSON, or as YAML with the same names.
+func encoded(value any, f format) ([]byte, error) {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(value); err != nil {
+		return nil, fmt.Errorf("encode the result: %w", err)
+	}
+	if f == asJSON {
+		return text.Bytes(), nil
+	}
+	yaml, err := yaml.JSONToYAML(text.Bytes())
+	if err != nil {
+		return nil, fmt.Errorf("encode the result: %w", err)
+	}
+	return yaml, nil
+}
+
+// sheet is text in columns. Cells must be printable already.
+type sheet struct {
+	text bytes.Buffer
+	tabs *tabwriter.Writer
+}
+
+func newSheet() *sheet {
+	s := new(sheet)
+	s.tabs = tabwriter.NewWriter(&s.text, 0, 0, 3, ' ', tabwriter.StripEscape)
+	return s
+}
+
+// row adds a line of cells. Rows that follow each other share their columns.
+func (s *sheet) row(cells ...string) {
+	_, _ = io.WriteString(s.tabs, strings.Join(cells, "\t")+"\n") // into memory: cannot fail
+}
+
+// line adds a line that is no part of the columns.
+func (s *sheet) line(format string, args ...any) {
+	_ = s.tabs.Flush() // into memory: cannot fail
+	fmt.Fprintf(&s.text, format+"\n", args...)
+}
+
+// finish returns the text, without spaces at the ends of lines.
+func (s *sheet) finish() ([]byte, error) {
+	if err := s.tabs.Flush(); err != nil {
+		return nil, fmt.Errorf("lay out the result: %w", err)
+	}
+	lines := bytes.Split(s.text.Bytes(), []byte("\n"))
+	for i, line := range lines {
+		lines[i] = bytes.TrimRight(line, " ")
+	}
+	return bytes.Join(lines, []byte("\n")), nil
+}

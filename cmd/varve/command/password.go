@@ -1,0 +1,141 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// passwordVariable names the file if --password-file does not.
+const passwordVariable = "VARVE_PASSWORD_FILE"
+
+// A password is read to its end or not at all, so there is a bound; no person and no key generator
+// comes near it.
+const (
+	maxPassword = 4 << 10
+	minPassword = 8 // characters
+)
+
+// password returns the password from its file or else from whoever sits at the terminal. It is never
+// an argument or an environment variable: other users of the machine see those.
+func (a *app) password(ctx context.Context) (string, error) {
+	return a.passwordBy(ctx, false)
+}
+
+// newPassword is password for a repository to be made: it is asked for twice, and refused if it is one
+// that somebody else would try.
+func (a *app) newPassword(ctx context.Context) (string, error) {
+	p, err := a.passwordBy(ctx, true)
+	if err != nil {
+		return "", err
+	}
+	return p, refuseWeak(p)
+}
+
+func (a *app) passwordBy(ctx context.Context, twice bool) (string, error) {
+	file := a.repository.passwordFile
+	if file == "" {
+		file = os.Getenv(passwordVariable)
+	}
+	if file != "" {
+		return readPassword(file)
+	}
+	if !term.IsTerminal(int(a.Stdin.Fd())) || !term.IsTerminal(int(a.Stderr.Fd())) {
+		return "", failure{err: errors.New("no password: there is no terminal to ask for it"), code: exitUsage,
+			hint: "give --password-file FILE, or set " + passwordVariable}
+	}
+	p, err := a.ask(ctx, "Password: ")
+	if err != nil || !twice {
+		return p, err
+	}
+	again, err := a.ask(ctx, "Again: ")
+	if err == nil && again != p {
+		err = usage("the two passwords differ")
+	}
+	return p, err
+}
+
+// readPassword takes a file's content without the end of its last line.
+func readPassword(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", usage("read password: %w", err)
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxPassword+1))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return "", usage("read password: %w", err)
+	}
+	content = bytes.TrimSuffix(bytes.TrimSuffix(content, []byte("\n")), []byte("\r"))
+	switch {
+	case len(content) == 0:
+		return "", usage("read password: %s is empty", path)
+	case len(content) > maxPassword:
+		return "", usage("read password: %s holds more than %d bytes; is it the right file?", path, maxPassword)
+	case bytes.ContainsAny(content, "\n\x00"):
+		return "", usage("read password: %s holds more than one line; is it the right file?", path)
+	}
+	return string(content), nil
+}
+
+// ask reads a line from the terminal without showing it. An interrupt gives the terminal back as it
+// was; the read that nothing can end then ends with the process.
+func (a *app) ask(ctx context.Context, prompt string) (string, error) {
+	terminal := int(a.Stdin.Fd())
+	before, err := term.GetState(terminal)
+	if err != nil {
+		return "", fmt.Errorf("ask for the password: %w", err)
+	}
+	fmt.Fprint(a.Stderr, prompt)
+	defer fmt.Fprintln(a.Stderr)
+	type answer struct {
+		line []byte
+		err  error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		line, err := term.ReadPassword(terminal)
+		answered <- answer{line, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", errors.Join(context.Cause(ctx), term.Restore(terminal, before))
+	case got := <-answered:
+		if got.err != nil {
+			return "", fmt.Errorf("ask for the password: %w", got.err)
+		}
+		if len(got.line) == 0 {
+			return "", usage("the password is empty")
+		}
+		return string(got.line), nil
+	}
+}
+
+// known are passwords that stand in manuals and defaults, whatever their length.
+var known = []string{"password", "passw0rd", "static-passw0rd", "12345678", "123456789", "1234567890", "qwertyuiop",
+	"changeme", "change-me", "letmein!", "kubernetes", "velero", "restic", "backup", "varve"}
+
+// refuseWeak keeps a repository from being made with a password that protects nothing. It cannot tell
+// a good one.
+func refuseWeak(p string) error {
+	const hint = "for example: head -c 24 /dev/urandom | base64 > FILE; and keep a copy where the backups are not"
+	why := ""
+	switch {
+	case slices.Contains(known, strings.ToLower(p)):
+		why = "it is one of those that everybody tries"
+	case utf8.RuneCountInString(p) < minPassword:
+		why = fmt.Sprintf("it has fewer than %d characters", minPassword)
+	case strings.Trim(p, p[:1]) == "":
+		why = "it is one character, repeated"
+	default:
+		return nil
+	}
+	return failure{err: errors.New("the password is refused: " + why), code: exitUsage, hint: hint}
+}

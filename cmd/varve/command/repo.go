@@ -1,0 +1,178 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/varve-dev/varve/repo"
+	"github.com/varve-dev/varve/repo/storage/dial"
+	"github.com/varve-dev/varve/repo/storage/meter"
+)
+
+func (a *app) repo() *cobra.Command {
+	return noun("repo", "The repository: make one, look at it, check it",
+		`A repository is a folder or bucket that holds backups: deduplicated, compressed, encrypted. Nobody
+reads it without a password, and there is no way around a lost one.`,
+		a.repoInit(), a.repoInfo(), a.repoCheck())
+}
+
+func (a *app) repoInit() *cobra.Command {
+	return &cobra.Command{
+		Use:   "init",
+		Short: "Make a repository",
+		Long: `Make a repository in an empty folder or bucket. The password comes from --password-file or is asked
+for twice. Weak passwords are refused.
+
+What is printed is worth keeping where the backups are not: the fingerprint identifies the master key.
+Given as --fingerprint, it shows that nobody has put another repository in the place of yours.`,
+		Example: `  varve repo init --repo dir:///srv/backups
+  varve repo init --repo ./backups --password-file ~/.varve-password`,
+		Args: arguments(0, 0, ""),
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			url, err := a.repository.location()
+			if err != nil {
+				return err
+			}
+			password, err := a.newPassword(c.Context())
+			if err != nil {
+				return err
+			}
+			b, err := dial.Open(c.Context(), url, dial.Options{Create: true})
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, b.Close()) }()
+			if _, err := repo.Init(c.Context(), b, repo.InitOptions{Password: password, PasswordWork: a.PasswordWork}); err != nil {
+				return err
+			}
+			s, err := a.open(c.Context(), meter.New(b), password) // shows that what was just made opens
+			if err != nil {
+				return err
+			}
+			return a.showCreated(s)
+		},
+	}
+}
+
+// created is what the operator of a new repository has to keep.
+type created struct {
+	URL         string `json:"url"`
+	Repository  string `json:"repository"`
+	Fingerprint string `json:"fingerprint"`
+}
+
+func (a *app) showCreated(s *session) error {
+	r := created{URL: s.URL(), Repository: s.ID().String(), Fingerprint: s.Fingerprint()}
+	err := a.show(r, func(t *sheet) {
+		t.row("Repository:", r.Repository)
+		t.row("Location:", name(r.URL))
+		t.row("Fingerprint:", r.Fingerprint)
+	})
+	if err == nil && a.output == asTable {
+		fmt.Fprintln(a.Stderr, "\nKeep the password and the fingerprint where the backups are not.\n"+
+			"Without the password nobody reads them, not even you.")
+	}
+	return err
+}
+
+func (a *app) repoInfo() *cobra.Command {
+	return &cobra.Command{
+		Use:     "info",
+		Short:   "Show what a repository holds, without reading data",
+		Long:    "Show a repository's name, size and shape. Only the journal is read, no data.",
+		Example: "  varve repo info --repo dir:///srv/backups",
+		Args:    arguments(0, 0, ""),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.withRepository(c.Context(), func(s *session) error {
+				i := s.Info()
+				return a.show(i, func(t *sheet) { writeInfo(t, i) })
+			})
+		},
+	}
+}
+
+func writeInfo(t *sheet, i repo.Info) {
+	checkpoint := "none yet"
+	if i.Checkpoint > 0 {
+		checkpoint = "after entry " + count(i.Checkpoint-1)
+	}
+	t.row("Repository:", i.Repository)
+	t.row("Location:", name(i.URL))
+	t.row("Fingerprint:", i.Fingerprint)
+	t.row("Format:", fmt.Sprintf("version %d, chunks of %s on average", i.Version, size(int64(i.Chunker.Avg))))
+	t.row("Snapshots:", count(i.Snapshots))
+	t.row("Stored:", fmt.Sprintf("%s in %s, of it %s inside the journal", size(i.PackBytes), counted(i.Packs, "pack"), size(i.InlineBytes)))
+	t.row("Journal:", fmt.Sprintf("%s, checkpoint %s", entries(i.Entries), checkpoint))
+	t.row("Index:", counted(i.Segments, "segment"))
+}
+
+func entries(n uint64) string {
+	if n == 1 {
+		return "1 entry"
+	}
+	return count(n) + " entries"
+}
+
+func (a *app) repoCheck() *cobra.Command {
+	var options repo.CheckOptions
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "Prove that every backup is whole",
+		Long: `Read the whole journal, look for every object that it names, read every node that a backup reaches,
+and resolve every reference. With --read-data also read, decrypt and hash every stored byte.
+
+Ends with 0 when every backup is whole, and with 4 when something is damaged; each damage is listed with
+the snapshots that it touches. Check changes nothing.`,
+		Example: `  varve repo check
+  varve repo check --read-data -o json`,
+		Args: arguments(0, 0, ""),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.withRepository(c.Context(), func(s *session) error {
+				p := a.progress("check")
+				options.Progress = func(done, total int64) { p.set("read", done, total) }
+				report, err := s.Check(c.Context(), options)
+				p.stop()
+				if err != nil {
+					return err
+				}
+				return a.showCheck(report, options.ReadData)
+			})
+		},
+	}
+	c.Flags().BoolVar(&options.ReadData, "read-data", false, "read, decrypt and hash every stored byte too")
+	return c
+}
+
+func (a *app) showCheck(r repo.CheckReport, data bool) error {
+	err := a.show(r, func(t *sheet) {
+		t.row("Journal:", entries(r.Entries))
+		t.row("Snapshots:", count(r.Snapshots))
+		t.row("Packs:", count(r.Packs))
+		t.row("Segments:", count(r.Segments))
+		t.row("Nodes read:", count(r.Nodes))
+		if data {
+			t.row("Blobs read:", fmt.Sprintf("%s, %s", count(r.Blobs), size(r.BytesRead)))
+		}
+		if r.Orphans > 0 {
+			t.row("Left over:", counted(r.Orphans, "object")+" of interrupted runs, harmless")
+		}
+		for _, f := range r.Findings {
+			t.line("")
+			t.line("damaged  %s", name(f.Object))
+			t.line("         %s", escaped(f.Problem))
+			for _, id := range f.Snapshots {
+				t.line("         touches snapshot %v", id)
+			}
+		}
+		if len(r.Findings) == 0 {
+			t.line("\nno damage found")
+		}
+	})
+	if err != nil || len(r.Findings) == 0 {
+		return err
+	}
+	return failure{err: fmt.Errorf("the repository is damaged in %s", counted(len(r.Findings), "place")), code: exitDamaged,
+		hint: "keep the bucket as it is; a new backup stores again whatever its source still has"}
+}
