@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -70,7 +71,7 @@ func everyExportedNameDocumented(all []pkg) []string {
 func undocumented(decl ast.Decl) []*ast.Ident {
 	switch d := decl.(type) {
 	case *ast.FuncDecl:
-		if d.Doc == nil && d.Name.IsExported() && (d.Recv == nil || receiver(d).IsExported() && !ofAnError(d)) {
+		if d.Doc == nil && d.Name.IsExported() && (d.Recv == nil || receiver(d).IsExported() && !saysItself(d)) {
 			return []*ast.Ident{d.Name}
 		}
 	case *ast.GenDecl:
@@ -106,8 +107,10 @@ func undocumentedSpec(d *ast.GenDecl, spec ast.Spec) []*ast.Ident {
 	return nil
 }
 
-// ofAnError reports whether a method is there because every error has it.
-func ofAnError(d *ast.FuncDecl) bool { return d.Name.Name == "Error" || d.Name.Name == "Unwrap" }
+// saysItself reports whether a method is one that everybody knows from errors and from fmt.
+func saysItself(d *ast.FuncDecl) bool {
+	return slices.Contains([]string{"Error", "Unwrap", "String"}, d.Name.Name)
+}
 
 // undocumentedMethods returns the methods of an exported interface without a comment: whoever
 // implements it has nothing else to go by. An interface of one or two methods may say it all above.
@@ -212,7 +215,7 @@ func TestUndocumentedNamesAreFound(t *testing.T) {
 		{"documented func", in("// Open opens.\nfunc Open() {}"), ""},
 		{"unexported func", in("func open() {}"), ""},
 		{"method", in("func (r *Reader) Close() {}"), "Close has no comment"},
-		{"method that every error has", in("func (e *Failure) Error() string { return e.text }"), ""},
+		{"method that everybody knows", in("func (e *Failure) Error() string { return e.text }"), ""},
 		{"function of that name", in("func Error() {}"), "Error has no comment"},
 		{"method of a generic type", in("func (r *Reader[T]) Close() {}"), "Close has no comment"},
 		{"method of an unexported type", in("func (r reader) Close() {}"), ""},
