@@ -100,11 +100,12 @@ Exit codes: 0 done; 1 failed, nothing changed; 2 usage; 3 incomplete; 4 reposito
   varve backup create monday
   varve snapshot ls monday
   varve restore create --from-backup monday --include-namespaces shop --namespace-mappings shop:shop-copy`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          noSuchCommand,
-		RunE:          help,
-		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: displayName(a.Args)},
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		Args:                       noSuchCommand,
+		RunE:                       help,
+		SuggestionsMinimumDistance: 2,
+		Annotations:                map[string]string{cobra.CommandDisplayNameAnnotation: displayName(a.Args)},
 	}
 	if len(a.Args) > 0 {
 		c.SetArgs(a.Args[1:])
@@ -115,7 +116,7 @@ Exit codes: 0 done; 1 failed, nothing changed; 2 usage; 3 incomplete; 4 reposito
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return asUsage(c, err) })
 	c.CompletionOptions.HiddenDefaultCmd = false
 	c.PersistentFlags().VarP(&a.output, "output", "o", "how results are shown: table, json or yaml")
-	a.repository.add(c.PersistentFlags())
+	a.repository.add(c)
 	c.AddGroup(&cobra.Group{ID: "nouns", Title: "What there is:"})
 	for _, noun := range []*cobra.Command{a.repo()} {
 		noun.GroupID = "nouns"
@@ -135,7 +136,7 @@ func displayName(args []string) string {
 
 // noun makes a command that only groups others.
 func noun(name, short, long string, verbs ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: name, Short: short, Long: long, Args: noSuchCommand, RunE: help}
+	c := &cobra.Command{Use: name, Short: short, Long: long, Args: noSuchCommand, RunE: help, SuggestionsMinimumDistance: 2}
 	c.AddCommand(verbs...)
 	return c
 }

@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/repo/storage/dial"
@@ -23,7 +23,8 @@ type repositoryFlags struct {
 	noCache                                  bool
 }
 
-func (f *repositoryFlags) add(flags *pflag.FlagSet) {
+func (f *repositoryFlags) add(c *cobra.Command) {
+	flags := c.PersistentFlags()
 	flags.StringVar(&f.url, "repo", "", "`URL` of the repository: dir:///path, /path or ./path (default $"+repositoryVariable+")")
 	flags.StringVar(&f.passwordFile, "password-file", "", "`FILE` that holds the password (default $"+passwordVariable+", else ask)")
 	flags.StringVar(&f.fingerprint, "fingerprint", "", "the master key's fingerprint as init showed it; any other key is refused")
