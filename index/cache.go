@@ -140,22 +140,14 @@ func (c *Cache) PutSegment(hash blob.Hash, plain []byte) (*Segment, error) {
 		return held, nil
 	}
 	if c.dir != "" {
-		mapped, err := c.storeSegment(hash, plain)
+		mapped, err := createSegmentFile(c.segmentPath(hash), hash, plain)
 		if err != nil {
 			c.degrade(fmt.Errorf("keep index segment %s in the cache: %w", hash.Short(), err))
 		} else {
-			s = mapped
+			s = mapped // so that the memory of plain can go
 		}
 	}
 	return c.hold(hash, s), nil
-}
-
-// storeSegment writes the file and reads it back, so that the memory of plain can go.
-func (c *Cache) storeSegment(hash blob.Hash, plain []byte) (*Segment, error) {
-	if err := writeSegmentFile(c.segmentPath(hash), hash, plain); err != nil {
-		return nil, err
-	}
-	return readSegmentFile(c.segmentPath(hash), hash)
 }
 
 // Retain forgets all segments but the given ones, which are those of the state. Segments in use stay

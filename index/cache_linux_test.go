@@ -56,7 +56,7 @@ func TestDiskThatFillsUpKeepsTheOldState(t *testing.T) {
 }
 
 func TestReadOnlyCacheIsRead(t *testing.T) {
-	dir, s := tmpfs(t, "size=1m"), newSample(t, 3)
+	dir, s := tmpfs(t, "size=1m"), newSample(3)
 	c := OpenCache(dir, "r1")
 	put(t, c, s)
 	c.SetState(3, stateOf(3))
@@ -75,7 +75,7 @@ func TestReadOnlyCacheIsRead(t *testing.T) {
 	wantHealthy(t, c) // so far nothing was to be written
 	c.SetState(4, stateOf(4))
 	wantState(t, c, 4)
-	put(t, c, newSample(t, 4))
+	put(t, c, newSample(4))
 	if err := c.Degraded(); !errors.Is(err, unix.EROFS) {
 		t.Errorf("degraded: %v, want it to say that the disk is read-only", err)
 	}

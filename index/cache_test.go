@@ -23,10 +23,14 @@ type sample struct {
 	ids   []blob.ID
 }
 
-func newSample(t testing.TB, seed uint64) sample {
+func newSample(seed uint64) sample {
 	rng := rand.New(rand.NewPCG(seed, 99))
 	tables := randomTables(rng, 3, 100)
-	s := sample{hash: randomHash(rng), plain: mustEncode(t, tables)}
+	plain, err := EncodeSegment(tables)
+	if err != nil {
+		panic(err)
+	}
+	s := sample{hash: randomHash(rng), plain: plain}
 	for _, table := range tables {
 		for _, e := range table.Entries {
 			s.ids = append(s.ids, e.ID)
@@ -80,7 +84,7 @@ func wantHealthy(t *testing.T, c *Cache) {
 // wantService fails the test unless the cache does all its work, on disk or in memory.
 func wantService(t *testing.T, c *Cache) {
 	t.Helper()
-	s := newSample(t, 1)
+	s := newSample(1)
 	put(t, c, s)
 	segment, ok := c.Segment(s.hash)
 	if !ok {
@@ -107,7 +111,7 @@ func wantService(t *testing.T, c *Cache) {
 
 func TestCacheRemembersAcrossProcesses(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
-	s := newSample(t, 2)
+	s := newSample(2)
 	first := OpenCache(dir, "r1")
 	if _, _, ok := first.State(); ok {
 		t.Error("a new cache has a state")
@@ -162,7 +166,7 @@ func TestCacheDoesAllItsWork(t *testing.T) {
 		}
 	})
 	t.Run("where folders stand in the way of files", func(t *testing.T) {
-		dir, s := t.TempDir(), newSample(t, 1)
+		dir, s := t.TempDir(), newSample(1)
 		for _, path := range []string{filepath.Join(dir, "state.db", "x"), filepath.Join(dir, segmentsDir, s.hash.String(), "x")} {
 			if err := os.MkdirAll(path, 0o700); err != nil {
 				t.Fatal(err)
@@ -201,7 +205,7 @@ func TestOlderStateNeverReplacesANewerOne(t *testing.T) {
 }
 
 func TestPutSegmentRefusesWhatIsNone(t *testing.T) {
-	c, s := OpenCache(t.TempDir(), "r1"), newSample(t, 5)
+	c, s := OpenCache(t.TempDir(), "r1"), newSample(5)
 	if _, err := c.PutSegment(s.hash, s.plain[:len(s.plain)-1]); !errors.Is(err, ErrMalformed) {
 		t.Errorf("put half a segment: %v", err)
 	}
@@ -212,7 +216,7 @@ func TestPutSegmentRefusesWhatIsNone(t *testing.T) {
 }
 
 func TestDamagedSegmentFileIsNeverBelieved(t *testing.T) {
-	dir, s, other := t.TempDir(), newSample(t, 6), newSample(t, 7)
+	dir, s, other := t.TempDir(), newSample(6), newSample(7)
 	c := OpenCache(dir, "r1")
 	put(t, c, s)
 	put(t, c, other)
@@ -258,7 +262,7 @@ func TestDamagedSegmentFileIsNeverBelieved(t *testing.T) {
 }
 
 func TestLeftoversOfCrashesAreIgnoredAndRemoved(t *testing.T) {
-	dir, s := t.TempDir(), newSample(t, 8)
+	dir, s := t.TempDir(), newSample(8)
 	OpenCache(dir, "r1")
 	old, young := filepath.Join(dir, segmentsDir, tempPrefix+"1"), filepath.Join(dir, segmentsDir, tempPrefix+"2")
 	for _, path := range []string{old, young} {
@@ -284,9 +288,22 @@ func TestLeftoversOfCrashesAreIgnoredAndRemoved(t *testing.T) {
 	wantHealthy(t, c)
 }
 
+func TestRetainInMemoryKeepsTheSegmentsOfTheState(t *testing.T) {
+	c, keep, drop := OpenCache("", "r1"), newSample(9), newSample(10)
+	put(t, c, keep)
+	put(t, c, drop)
+	c.Retain([]blob.Hash{keep.hash})
+	if _, ok := c.Segment(keep.hash); !ok {
+		t.Error("a segment of the state is gone")
+	}
+	if _, ok := c.Segment(drop.hash); ok {
+		t.Error("a segment not in the state is still there")
+	}
+}
+
 func TestRetainRemovesOnlyWhatIsNotInTheState(t *testing.T) {
 	dir := t.TempDir()
-	c, keep, drop := OpenCache(dir, "r1"), newSample(t, 9), newSample(t, 10)
+	c, keep, drop := OpenCache(dir, "r1"), newSample(9), newSample(10)
 	put(t, c, keep)
 	inUse := put(t, c, drop)
 	note := filepath.Join(dir, segmentsDir, "a-file-of-someone")
@@ -320,7 +337,7 @@ func TestMappingGoesWithItsSegmentAndNotBefore(t *testing.T) {
 		}
 		return bytes.Contains(maps, []byte(path))
 	}
-	c, s := OpenCache(t.TempDir(), "r1"), newSample(t, 11)
+	c, s := OpenCache(t.TempDir(), "r1"), newSample(11)
 	segment := put(t, c, s)
 	path := c.segmentPath(s.hash)
 	if !mapped(path) {

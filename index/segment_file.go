@@ -29,30 +29,35 @@ func segmentChecksum(hash blob.Hash, plain []byte) []byte {
 	return h.Sum(nil)
 }
 
-// writeSegmentFile puts the file in place whole or not at all.
-func writeSegmentFile(path string, hash blob.Hash, plain []byte) (err error) {
+// createSegmentFile puts the file in place whole or not at all, and returns what was read back of it.
+// It is mapped before it gets its name, because others may remove what has one.
+func createSegmentFile(path string, hash blob.Hash, plain []byte) (*Segment, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), tempPrefix+"*")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
-		}
-	}()
-	if _, err := f.Write(plain); err != nil {
-		return err
+	var s *Segment
+	if err = fillSegmentFile(f, hash, plain); err == nil {
+		s, err = readSegmentFile(f.Name(), hash)
 	}
-	if _, err := f.Write(segmentChecksum(hash, plain)); err != nil {
-		return err
+	if err == nil {
+		err = os.Rename(f.Name(), path)
 	}
-	if err := f.Sync(); err != nil {
-		return err
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(f.Name()))
 	}
-	if err := f.Close(); err != nil {
-		return err
+	return s, nil
+}
+
+func fillSegmentFile(f *os.File, hash blob.Hash, plain []byte) error {
+	_, err := f.Write(plain)
+	if err == nil {
+		_, err = f.Write(segmentChecksum(hash, plain))
 	}
-	return os.Rename(f.Name(), path)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 // readSegmentFile maps the file and checks it. No byte of it is believed before the checksum of all

@@ -198,7 +198,7 @@ func TestEncodeRefusesWhatNoPackHolds(t *testing.T) {
 	} {
 		bad := good
 		change(&bad)
-		if _, err := EncodeSegment([]Table{{Pack: blob.Hash{9}, Entries: []Entry{good, bad}}}); err == nil {
+		if _, err := EncodeSegment([]Table{{Pack: blob.Hash{9}, Entries: []Entry{bad}}}); err == nil {
 			t.Errorf("%s: encoded", name)
 		}
 	}

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("started")
 		for {
 			seq++
-			s := newSample(&testing.T{}, seq)
+			s := newSample(seq)
 			if _, err := c.PutSegment(s.hash, s.plain); err != nil || c.Degraded() != nil {
 				fmt.Println(err, c.Degraded())
 				os.Exit(1)
@@ -83,7 +83,7 @@ func TestLockOfAnotherProcessFailsNothing(t *testing.T) {
 	}
 	c.SetState(2, stateOf(2))
 	wantState(t, c, 2)
-	put(t, c, newSample(t, 12)) // needs no lock
+	put(t, c, newSample(12)) // needs no lock
 	if err := c.Degraded(); !errors.Is(err, bolterrors.ErrTimeout) {
 		t.Errorf("degraded: %v, want it to say that the lock was not got", err)
 	}
@@ -109,7 +109,7 @@ func TestKilledWriterLeavesAWholeCache(t *testing.T) {
 		}
 		last = seq
 		for i := uint64(1); i <= seq; i++ {
-			s := newSample(t, i)
+			s := newSample(i)
 			segment, ok := c.Segment(s.hash)
 			if !ok {
 				t.Fatalf("segment %d, put before state %d was set, is not whole", i, seq)
@@ -131,7 +131,7 @@ func TestManyUsersOfOneCache(t *testing.T) {
 		users.Go(func() {
 			c := OpenCache(dir, "r1")
 			c.lockWait = 20 * time.Second
-			s := newSample(t, 20)
+			s := newSample(20)
 			var last uint64
 			for i := range uint64(10) {
 				c.SetState(10*i+user, stateOf(10*i+user))
@@ -172,6 +172,14 @@ func TestDamagedStateFileIsNeverBelieved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	openFiles := func() int {
+		files, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Logf("open files cannot be counted: %v", err)
+		}
+		return len(files)
+	}
+	before := openFiles()
 	outcomes := map[string]int{}
 	try := func(name string, data []byte) {
 		t.Helper()
@@ -217,6 +225,9 @@ func TestDamagedStateFileIsNeverBelieved(t *testing.T) {
 		try(fmt.Sprintf("page %d zero", i), zero)
 	}
 	t.Log(outcomes)
+	if after := openFiles(); after > before+2 {
+		t.Errorf("%d files are open, %d were: damage leaves files open", after, before)
+	}
 	if len(outcomes) < 2 {
 		t.Errorf("the damage did not reach different outcomes: %v", outcomes)
 	}
