@@ -2,6 +2,8 @@
 
 FUZZTIME = 10s
 LINT = go tool -modfile=tools/go.mod golangci-lint
+WITH_ASSETS = VARVE_TEST_ASSETS="$$(cd test && go run ./assets)"
+TEST_PACKAGES = $$(go list ./... | grep -v '/test/kube$$') # all but Kubernetes itself
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit integration lint fuzz build assets
@@ -9,17 +11,20 @@ LINT = go tool -modfile=tools/go.mod golangci-lint
 help: ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+demo: assets build ## back up a real cluster, lose a part of it, restore it, and compare
+	cd test && $(WITH_ASSETS) go run ./demo
+
 test: unit integration ## run all tests, those against a real API server included
 
 unit: assets ## run the tests of the main module
-	go test ./...
+	$(WITH_ASSETS) go test ./...
 
-integration: assets build ## run the tests of the binary and of the control plane
-	cd test && go test $$(go list ./... | grep -v /kube$$)
+integration: assets build ## run the tests of the control plane, of the corpus and of the binary
+	cd test && $(WITH_ASSETS) go test $(TEST_PACKAGES)
 
 lint: ## run the linters of .golangci.yml, and vet over test/
 	$(LINT) run ./...
-	cd test && go vet $$(go list ./... | grep -v /kube$$)
+	cd test && go vet $(TEST_PACKAGES)
 
 fuzz: ## fuzz every decoder, FUZZTIME (10s) each
 	tools/fuzz $(FUZZTIME)
