@@ -36,7 +36,7 @@ const (
 	replicaSet    = `{"apiVersion":"apps/v1","kind":"ReplicaSet","metadata":{"name":"web-1","namespace":"shop","uid":"6","ownerReferences":[{"apiVersion":"apps/v1","kind":"Deployment","name":"web","uid":"5","controller":true}]}}`
 	podOfWeb      = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web-1-a","namespace":"shop","uid":"7","ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web-1","uid":"6","controller":true}]}}`
 	service       = `{"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"shop","uid":"8"},"spec":{"clusterIP":"10.96.0.9","clusterIPs":["10.96.0.9"],"ports":[{"port":80,"nodePort":30001}]}}`
-	headless      = `{"apiVersion":"v1","kind":"Service","metadata":{"name":"nodes","namespace":"shop","uid":"9"},"spec":{"clusterIP":"None","clusterIPs":["None"]}}`
+	headless      = `{"apiVersion":"v1","kind":"Service","metadata":{"name":"nodes","namespace":"shop","uid":"9"},"spec":{"clusterIP":"None","clusterIPs":["None"],"ports":[{"port":5432}]}}`
 	pod           = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"shell","namespace":"shop","uid":"10"},"spec":{"containers":[{"name":"c","volumeMounts":[{"name":"kube-api-access-abcde"}]}],"volumes":[{"name":"kube-api-access-abcde"}]}}`
 )
 
