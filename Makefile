@@ -2,8 +2,9 @@
 
 FUZZTIME = 10s
 LINT = go tool -modfile=tools/go.mod golangci-lint
-WITH_ASSETS = VARVE_TEST_ASSETS="$$(cd test && go run ./assets)"
-TEST_PACKAGES = $$(go list ./... | grep -v '/test/kube$$') # all but Kubernetes itself
+WITH_ASSETS = VARVE_TEST_ASSETS="$$(go -C test run ./assets)"
+# All packages of the module in test/ but Kubernetes itself.
+TEST_PACKAGES = $$(go -C test list ./... | grep -v '/test/kube$$')
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit integration lint fuzz build assets
@@ -12,7 +13,7 @@ help: ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: assets build ## back up a real cluster, lose a part of it, restore it, and compare
-	cd test && $(WITH_ASSETS) go run ./demo
+	$(WITH_ASSETS) go -C test run ./demo
 
 test: unit integration ## run all tests, those against a real API server included
 
@@ -20,11 +21,11 @@ unit: assets ## run the tests of the main module
 	$(WITH_ASSETS) go test ./...
 
 integration: assets build ## run the tests of the control plane, of the corpus and of the binary
-	cd test && $(WITH_ASSETS) go test $(TEST_PACKAGES)
+	$(WITH_ASSETS) go -C test test $(TEST_PACKAGES)
 
 lint: ## run the linters of .golangci.yml, and vet over test/
 	$(LINT) run ./...
-	cd test && go vet $(TEST_PACKAGES)
+	go -C test vet $(TEST_PACKAGES)
 
 fuzz: ## fuzz every decoder, FUZZTIME (10s) each
 	tools/fuzz $(FUZZTIME)
@@ -33,4 +34,4 @@ build: ## build bin/varve
 	go build -o bin/ ./cmd/...
 
 assets: ## build the control plane for tests and demo, once, into the user's cache
-	cd test && go run ./assets
+	go -C test run ./assets
