@@ -22,6 +22,7 @@ type store struct {
 	slots   chan struct{} // one token per blob being written
 	running sync.WaitGroup
 	buffers sync.Pool // of *[]byte, for chunks
+	cutters sync.Pool // of *chunker.Chunker
 
 	chunks, chunkBytes atomic.Int64
 }
@@ -66,10 +67,11 @@ func (a *Assembler) StoreStream(ctx context.Context, r io.Reader) (Ref, int64, e
 // storeStream cuts r into chunks in one goroutine, stores them in several, and collects their names
 // in order in this one.
 func (a *Assembler) storeStream(ctx context.Context, class blob.Class, r io.Reader) (Ref, int64, error) {
-	cuts, err := chunker.New(r, a.cutKey, a.opt.Chunks)
+	cuts, err := a.cutter(r)
 	if err != nil {
 		return Ref{}, 0, fmt.Errorf("cut into chunks: %w", err)
 	}
+	defer a.store.cutters.Put(cuts)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
@@ -101,6 +103,15 @@ func (a *Assembler) storeStream(ctx context.Context, class blob.Class, r io.Read
 	}
 	ref, err := list.finish(ctx)
 	return ref, int64(ref.length), err
+}
+
+// cutter returns a chunker of r; making one costs as much as cutting a small file.
+func (a *Assembler) cutter(r io.Reader) (*chunker.Chunker, error) {
+	if c, ok := a.store.cutters.Get().(*chunker.Chunker); ok {
+		c.Reset(r)
+		return c, nil
+	}
+	return chunker.New(r, a.cutKey, a.opt.Chunks)
 }
 
 // storedChunk is a chunk under way; its fields are set when stored is closed.
