@@ -141,20 +141,25 @@ func (f *filler) uid(namespace, kind, name string) string {
 
 // retry repeats what fails for reasons that pass, for a while.
 func retry(ctx context.Context, attempt func() error) error {
-	for try := 1; ; try++ {
+	const attempts, pause = 50, 200 * time.Millisecond
+	for n := 1; ; n++ {
 		err := attempt()
-		if status := new(api.StatusError); errors.As(err, &status) && status.Code == http.StatusUnprocessableEntity || status.Code == http.StatusBadRequest {
-			return err
-		}
-		if err == nil || try == 50 {
+		if err == nil || n == attempts || isRefused(err) {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(pause):
 		}
 	}
+}
+
+// isRefused tells whether the server found the request itself wrong.
+func isRefused(err error) bool {
+	status := new(api.StatusError)
+	return errors.As(err, &status) &&
+		(status.Code == http.StatusUnprocessableEntity || status.Code == http.StatusBadRequest)
 }
 
 // each calls do for all items, several at a time, and returns the first error.
