@@ -29,7 +29,7 @@ func EncodeSegment(tables []Table) ([]byte, error) {
 	for _, t := range tables {
 		number, _ := slices.BinarySearchFunc(packs, t.Pack, compareHashes)
 		for _, e := range t.Entries {
-			if err := e.check(); err != nil {
+			if err := checkEntry(e); err != nil {
 				return nil, fmt.Errorf("index blob %s of pack %s: %w", e.ID.Short(), t.Pack.Short(), err)
 			}
 			rows = append(rows, makeRow(e, uint32(number)))

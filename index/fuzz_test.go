@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write the vectors in testdata anew")
 func checkSegment(t *testing.T, s *Segment) {
 	t.Helper()
 	for pack, e := range s.All() {
-		if err := e.check(); err != nil {
+		if err := checkEntry(e); err != nil {
 			t.Fatalf("impossible row: %v", err)
 		}
 		found := false

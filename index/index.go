@@ -34,19 +34,9 @@ type Location struct {
 	Key    uint8      // number of the session key in the pack's key table
 }
 
-// Entry is one row of a pack's table: a blob, and where it lies in that pack. Its fields mean what
-// they mean in [Location]; Links is below 16 MiB and no longer than Stored.
-//
-// An entry that comes out of a segment has only the first 16 bytes of its ID, the others are zero.
-type Entry struct {
-	ID     blob.ID
-	Class  blob.Class
-	Key    uint8
-	Offset uint32
-	Stored uint32
-	Plain  uint32
-	Links  uint32
-}
+// Entry is one row of a pack's table: a blob, and where it lies in that pack. One that comes out of
+// a segment has only the first 16 bytes of its ID, the others are zero.
+type Entry = blob.Row
 
 // Table is the rows of one pack, in any order.
 type Table struct {
@@ -57,20 +47,20 @@ type Table struct {
 // ErrMalformed means that bytes are not an index segment, or that one contradicts itself.
 var ErrMalformed = errors.New("malformed index segment")
 
-// in returns the entry as a location in the pack with the given number.
-func (e Entry) in(pack uint32) Location {
+// locate returns an entry as a location in the pack with the given number.
+func locate(e Entry, pack uint32) Location {
 	return Location{Pack: pack, Offset: e.Offset, Stored: e.Stored, Plain: e.Plain, Links: e.Links, Class: e.Class, Key: e.Key}
 }
 
-// check refuses an entry that no pack can hold.
-func (e Entry) check() error {
+// checkEntry refuses an entry that no pack can hold.
+func checkEntry(e Entry) error {
 	switch {
 	case !e.Class.Valid():
 		return fmt.Errorf("unknown %s", e.Class)
 	case e.Stored > math.MaxUint32-e.Offset:
 		return fmt.Errorf("%d bytes at %d end beyond 4 GiB", e.Stored, e.Offset)
-	case e.Links > e.Stored || e.Links > maxLinks:
-		return fmt.Errorf("links of %d bytes in %d stored bytes", e.Links, e.Stored)
+	case e.Links > e.Stored || e.Links > maxLinks || (e.Links > 0) != e.Class.HasLinks():
+		return fmt.Errorf("links of %d bytes in %d stored bytes of class %s", e.Links, e.Stored, e.Class)
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func (s *Segment) checkRows() error {
 		if int(r.pack()) >= packs {
 			return fmt.Errorf("row %d in pack %d of %d: %w", i, r.pack(), packs, ErrMalformed)
 		}
-		if err := r.entry().check(); err != nil {
+		if err := checkEntry(r.entry()); err != nil {
 			return fmt.Errorf("row %d: %w: %w", i, err, ErrMalformed)
 		}
 		if !s.filter.mayContain(r.lead()) {

@@ -25,7 +25,7 @@ func randomHash(rng *rand.Rand) blob.Hash { return blob.Hash(randomID(rng)) }
 func randomEntry(rng *rand.Rand, id blob.ID, offset uint32) Entry {
 	e := Entry{ID: id, Class: blob.Classes[rng.IntN(len(blob.Classes))], Key: uint8(rng.Uint32()), Offset: offset, Stored: 1 + rng.Uint32N(1<<24), Plain: rng.Uint32()}
 	if e.Class.HasLinks() {
-		e.Links = rng.Uint32N(e.Stored)
+		e.Links = 1 + rng.Uint32N(min(e.Stored, maxLinks))
 	}
 	return e
 }
@@ -193,8 +193,10 @@ func TestEncodeRefusesWhatNoPackHolds(t *testing.T) {
 		"class of no blob":           func(e *Entry) { e.Class = 0 },
 		"class of the future":        func(e *Entry) { e.Class = 5 },
 		"end beyond 4 GiB":           func(e *Entry) { e.Offset, e.Stored = 1<<32-10, 11 },
-		"links longer than the blob": func(e *Entry) { e.Links = 101 },
-		"links of 16 MiB":            func(e *Entry) { e.Stored, e.Links = 1<<25, 1<<24 },
+		"links longer than the blob": func(e *Entry) { e.Class, e.Links = blob.Tree, 101 },
+		"links of 16 MiB":            func(e *Entry) { e.Class, e.Stored, e.Links = blob.Tree, 1<<25, 1<<24 },
+		"links of a chunk":           func(e *Entry) { e.Links = 1 },
+		"node without links":         func(e *Entry) { e.Class = blob.Tree },
 	} {
 		bad := good
 		change(&bad)

@@ -52,7 +52,7 @@ func (s *Set) AddLoose(pack uint32, entries []Entry) {
 		s.loose = make(map[blob.ID][]Location, len(entries))
 	}
 	for _, e := range entries {
-		s.loose[e.ID] = appendNew(s.loose[e.ID], e.in(pack))
+		s.loose[e.ID] = appendNew(s.loose[e.ID], locate(e, pack))
 	}
 	s.rows += len(entries)
 }
@@ -68,7 +68,7 @@ func (s *Set) Lookup(id blob.ID) []Location {
 		for i := from; i < to; i++ {
 			r := n.segment.row(i)
 			if number := n.numbers[r.pack()]; number != noPack {
-				found = appendNew(found, r.entry().in(number))
+				found = appendNew(found, locate(r.entry(), number))
 			}
 		}
 	}

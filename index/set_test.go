@@ -38,7 +38,7 @@ func TestSetAnswersAsAMapOfAllLivePacks(t *testing.T) {
 	exact, prefix := map[blob.ID][]Location{}, map[[prefixSize]byte][]Location{}
 	for i, table := range tables {
 		for _, e := range table.Entries {
-			l := e.in(uint32(100 + i))
+			l := locate(e, uint32(100 + i))
 			if i >= 15 {
 				exact[e.ID] = append(exact[e.ID], l)
 			}
@@ -112,7 +112,7 @@ func TestSetIsReadWhileItGrows(t *testing.T) {
 	known.Wait()
 	for i, table := range tables {
 		for _, e := range table.Entries {
-			if !slices.Contains(s.Lookup(e.ID), e.in(uint32(i))) {
+			if !slices.Contains(s.Lookup(e.ID), locate(e, uint32(i))) {
 				t.Fatalf("blob %s of pack %d is not known at the end", e.ID, i)
 			}
 		}

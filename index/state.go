@@ -54,19 +54,17 @@ func (c *Cache) State() (seq uint64, body []byte, ok bool) {
 // SetState keeps the state after journal entry seq. A state that is older than the one kept is
 // ignored: another process was ahead. To go back deliberately, call [Cache.DropState] first.
 func (c *Cache) SetState(seq uint64, body []byte) {
-	next := &state{seq: seq, body: body}
-	if c.dir != "" {
-		err := c.saveState(next)
-		if err == nil {
-			return
-		}
+	var unsaved *state
+	if c.dir == "" {
+		unsaved = &state{seq: seq, body: bytes.Clone(body)}
+	} else if err := c.saveState(&state{seq: seq, body: body}); err != nil {
 		c.degrade(fmt.Errorf("keep state in the cache: %w", err))
+		unsaved = &state{seq: seq, body: bytes.Clone(body)}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.unsaved == nil || c.unsaved.seq <= seq {
-		next.body = bytes.Clone(body)
-		c.unsaved = next
+		c.unsaved = unsaved
 	}
 }
 

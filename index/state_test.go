@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -179,6 +180,7 @@ func TestDamagedStateFileIsNeverBelieved(t *testing.T) {
 		}
 		return len(files)
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // it would close forgotten files
 	before := openFiles()
 	outcomes := map[string]int{}
 	try := func(name string, data []byte) {
