@@ -48,7 +48,8 @@ const (
 	maxBundle = 256 << 10 // and does before it grows beyond this
 )
 
-// Saver stores blobs. *repo.Writer is one. It is used by several goroutines at once.
+// Saver stores blobs. *repo.Writer is one. It is used by several goroutines at once. The context of a
+// Write may never end; the saver's own session must.
 type Saver interface {
 	Write(ctx context.Context, class blob.Class, data []byte) (blob.Ref, error)
 	tree.Saver

@@ -35,8 +35,10 @@ func newStore(s Saver, parallel int) *store {
 func (s *store) wait() { s.running.Wait() }
 
 // bundle writes a full bundle and announces it by closing b.stored. It waits while too many blobs
-// are under way.
+// are under way. The write outlives the call of Add that began it, and so does not end with the
+// context of that call.
 func (s *store) bundle(ctx context.Context, b *bundle) {
+	ctx = context.WithoutCancel(ctx)
 	b.size = len(b.data)
 	s.start(func() {
 		defer close(b.stored)

@@ -175,7 +175,7 @@ func (w *walk) unchanged(j *job) (bool, error) {
 		}
 		j.pieces = []content.Piece{{Stream: stream, Class: blob.Data, Kept: &refs[0]}}
 	}
-	if strict || old.Mode == now.Mode && old.UID == now.UID && old.GID == now.GID {
+	if strict || old.Mode == now.Mode && old.UID == now.UID && old.GID == now.GID && old.Links == now.Links {
 		j.encoded = encoded
 	}
 	now.Xattrs = old.Xattrs
