@@ -142,7 +142,9 @@ func requirements(t *testing.T, path string) map[string]string {
 	if err != nil {
 		t.Fatalf("go mod edit -json %s: %v", path, err)
 	}
-	var mod struct{ Require []struct{ Path, Version string } }
+	var mod struct {
+		Require []struct{ Path, Version string }
+	}
 	if err := json.Unmarshal(out, &mod); err != nil {
 		t.Fatal(err)
 	}
