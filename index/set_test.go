@@ -38,7 +38,7 @@ func TestSetAnswersAsAMapOfAllLivePacks(t *testing.T) {
 	exact, prefix := map[blob.ID][]Location{}, map[[prefixSize]byte][]Location{}
 	for i, table := range tables {
 		for _, e := range table.Entries {
-			l := locate(e, uint32(100 + i))
+			l := locate(e, uint32(100+i))
 			if i >= 15 {
 				exact[e.ID] = append(exact[e.ID], l)
 			}
