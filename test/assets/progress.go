@@ -73,6 +73,7 @@ func (p *progress) show() {
 	line := p.title
 	switch {
 	case p.unit == "":
+		line += ": counting packages"
 	case p.total == 0:
 		line += fmt.Sprintf(": %d %s", p.done, p.unit)
 	case p.done >= p.total-1: // the last is the program itself
