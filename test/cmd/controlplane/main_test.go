@@ -7,7 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -60,20 +62,24 @@ func running(t *testing.T, args ...string) (cmd *exec.Cmd, stdin interface{ Clos
 	return cmd, stdin, kubeconfig
 }
 
-// namesakes counts the processes whose command line has a word in it.
-func namesakes(t *testing.T, word string) int {
+// namesakes returns the processes whose command line has a word in it.
+func namesakes(t *testing.T, word string) (processes []int) {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
 	}
-	count := 0
 	for _, file := range files {
-		if line, err := os.ReadFile(file); err == nil && strings.Contains(string(line), word) {
-			count++
+		if line, err := os.ReadFile(file); err != nil || !strings.Contains(string(line), word) {
+			continue
 		}
+		process, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		processes = append(processes, process)
 	}
-	return count
+	return processes
 }
 
 func TestEndOfInputStopsIt(t *testing.T) {
@@ -91,10 +97,11 @@ func TestKilledItTakesItsProgramsAlong(t *testing.T) {
 		t.Skip("only Linux ends a process with its parent")
 	}
 	// The directory of its data is in the command lines of its programs, and names only them.
-	t.Setenv("TMPDIR", t.TempDir())
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
 	cmd, _, _ := running(t)
-	if n := namesakes(t, os.Getenv("TMPDIR")+"/varve-controlplane-"); n != 3 {
-		t.Fatalf("%d programs run, want 3", n)
+	if programs := namesakes(t, dir+"/varve-controlplane-"); len(programs) != 3 {
+		t.Fatalf("processes %v are its programs, want 3", programs)
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -102,9 +109,14 @@ func TestKilledItTakesItsProgramsAlong(t *testing.T) {
 	if err := cmd.Wait(); err == nil {
 		t.Fatal("it ended well, want killed")
 	}
-	for deadline := time.Now().Add(10 * time.Second); namesakes(t, os.Getenv("TMPDIR")) > 0; time.Sleep(20 * time.Millisecond) {
+	deadline := time.Now().Add(10 * time.Second)
+	for left := namesakes(t, dir); len(left) > 0; left = namesakes(t, dir) {
 		if time.Now().After(deadline) {
-			t.Fatal("programs run 10 s after the command was killed")
+			for _, process := range left {
+				syscall.Kill(process, syscall.SIGKILL)
+			}
+			t.Fatalf("processes %v ran 10 s after the command was killed", left)
 		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
