@@ -173,6 +173,25 @@ func (c *Catalog) FindKind(apiVersion, kind string) (Resource, bool) {
 	return Resource{}, false
 }
 
+// DefinedBy returns the resource that a CustomResourceDefinition defines, before any server serves it.
+func DefinedBy(definition Object) Resource {
+	r := Resource{
+		Group: definition.Text("spec", "group"), Name: definition.Text("spec", "names", "plural"),
+		Kind: definition.Text("spec", "names", "kind"), Singular: definition.Text("spec", "names", "singular"),
+		Namespaced: definition.Text("spec", "scope") == "Namespaced",
+		Verbs:      []string{"create", "delete", "get", "list", "patch", "update"},
+	}
+	for _, version := range definition.Each("spec", "versions") {
+		if served, _ := version["served"].(bool); served {
+			r.Versions = append(r.Versions, version.Text("name"))
+		}
+	}
+	if len(r.Versions) > 0 {
+		r.Version = r.Versions[0]
+	}
+	return r
+}
+
 // String returns the resource as filters and messages name it: deployments.apps, pods.
 func (r Resource) String() string { return Key{Group: r.Group, Resource: r.Name}.GroupResource() }
 

@@ -25,6 +25,8 @@ var (
 	ErrForbidden = errors.New("the cluster does not allow it")
 	// ErrAbsent means that the object, or its kind, is not in the cluster.
 	ErrAbsent = errors.New("not in the cluster")
+	// ErrExists means that an object of that name is in the cluster already.
+	ErrExists = errors.New("already in the cluster")
 )
 
 // dialTimeout bounds how long a silent address is waited for.
@@ -131,6 +133,13 @@ func (c *Cluster) Merge(ctx context.Context, r Resource, namespace, name string,
 	return c.do(ctx, "patch "+r.key(namespace, name).String(), request.Body(body))
 }
 
+// Delete deletes an object; what it owns goes in the background.
+func (c *Cluster) Delete(ctx context.Context, r Resource, namespace, name string) error {
+	request := c.client.Delete().AbsPath(r.path(namespace, name)).Param("propagationPolicy", "Background")
+	_, err := c.raw(ctx, "delete "+r.key(namespace, name).String(), request)
+	return err
+}
+
 // do sends a request and decodes the object it is answered with.
 func (c *Cluster) do(ctx context.Context, attempt string, request *rest.Request) (Object, error) {
 	raw, err := c.raw(ctx, attempt, request)
@@ -166,6 +175,8 @@ func (c *Cluster) explain(ctx context.Context, attempt string, err error) error 
 		return fmt.Errorf("%s: %w: %w", attempt, ErrForbidden, err)
 	case apierrors.IsNotFound(err), statusCode(err) == http.StatusMethodNotAllowed:
 		return fmt.Errorf("%s: %w: %w", attempt, ErrAbsent, err)
+	case apierrors.IsAlreadyExists(err):
+		return fmt.Errorf("%s: %w", attempt, ErrExists)
 	case errors.As(err, &transport):
 		return fmt.Errorf("%s: %w: %s: %w", attempt, ErrUnreachable, c.host, transport.Err)
 	}

@@ -141,6 +141,9 @@ func newItem(r Resource, raw []byte) (Item, error) {
 	return item, nil
 }
 
+// Terminating reports whether the object has been deleted and only waits for its finalizers.
+func (i Item) Terminating() bool { return i.terminating }
+
 // Object decodes the object as a GET would have returned it: a list of a built-in kind leaves out
 // what is the same for all, apiVersion and kind.
 func (i Item) Object() (Object, error) {

@@ -1,0 +1,170 @@
+package restore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/snapshot/tree"
+)
+
+var namespaceKey = kube.Key{Resource: "namespaces"}
+
+// chooser finds the entries of a snapshot that a plan means.
+type chooser struct {
+	source    Source
+	filter    kube.Filter
+	choice    kube.Choice
+	globs     kube.Globs
+	selector  labels.Selector
+	relations *kube.Relations
+	chosen    []kube.Entry
+	spaces    map[string]kube.Entry // every Namespace object of the backup, by name
+}
+
+// choose returns the entries that the plan means, and every Namespace object of the backup.
+func choose(ctx context.Context, s Source, p Plan) (*chooser, error) {
+	c := &chooser{source: s, filter: p.Filter, relations: kube.NewRelations(), spaces: map[string]kube.Entry{}}
+	var err error
+	if c.globs, err = p.Filter.Namespaces(); err != nil {
+		return nil, err
+	}
+	if c.selector, err = p.Filter.Selector(); err != nil {
+		return nil, err
+	}
+	if c.choice, err = p.Filter.Choose(s.Catalog); err != nil {
+		return nil, fmt.Errorf("in the backup: %w", err)
+	}
+	var global []kube.Entry
+	for e, err := range s.Objects.Scan(ctx, tree.Range{}) {
+		if err != nil {
+			return nil, fmt.Errorf("read the objects of the backup: %w", err)
+		}
+		entry, err := kube.ParseEntry(e)
+		if err != nil {
+			return nil, fmt.Errorf("read the objects of the backup: %w", err)
+		}
+		switch k := entry.Key; {
+		case k.Group == "" && k.Resource == "namespaces":
+			c.spaces[k.Name] = entry
+		case !c.choice.Has(k.Group, k.Resource):
+		case k.Namespace == "":
+			global = append(global, entry)
+		case c.globs.Match(k.Namespace):
+			if err := c.addMatching(ctx, entry); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := c.addGlobal(ctx, global); err != nil {
+		return nil, err
+	}
+	if err := c.addNamespaces(ctx); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(c.chosen, func(a, b kube.Entry) int { return a.Key.Compare(b.Key) })
+	return c, nil
+}
+
+// missingNames returns the namespaces that the filter names and the backup does not have.
+func (c *chooser) missingNames() []string {
+	names, _ := c.globs.Names()
+	return slices.DeleteFunc(names, func(name string) bool {
+		_, known := c.spaces[name]
+		return known || c.relations.InNamespace(name)
+	})
+}
+
+func (c *chooser) add(ctx context.Context, e kube.Entry) error {
+	c.chosen = append(c.chosen, e)
+	return c.relations.Add(e.Key, c.reader(ctx, e))
+}
+
+// addMatching adds the entry if the object has the labels that the filter asks for.
+func (c *chooser) addMatching(ctx context.Context, e kube.Entry) error {
+	matches, err := c.matches(ctx, e)
+	if err != nil || !matches {
+		return err
+	}
+	return c.add(ctx, e)
+}
+
+func (c *chooser) matches(ctx context.Context, e kube.Entry) (bool, error) {
+	if c.selector.Empty() {
+		return true, nil
+	}
+	o, err := e.Object(ctx, c.source.Contents)
+	if err != nil {
+		return false, err
+	}
+	return c.selector.Matches(labels.Set(o.Labels())), nil
+}
+
+func (c *chooser) reader(ctx context.Context, e kube.Entry) func() (kube.Object, error) {
+	return func() (kube.Object, error) { return e.Object(ctx, c.source.Contents) }
+}
+
+// addGlobal adds the objects of the whole cluster: all, none, or those related to what is chosen.
+func (c *chooser) addGlobal(ctx context.Context, global []kube.Entry) error {
+	all, include := c.globs.All(), c.filter.IncludeClusterResources
+	if include != nil {
+		if all = *include; !all {
+			return nil
+		}
+	}
+	slices.SortStableFunc(global, func(a, b kube.Entry) int {
+		return cmp.Compare(c.relations.Rank(a.Key), c.relations.Rank(b.Key))
+	})
+	for _, e := range global {
+		related, err := c.relations.Relates(e.Key, c.reader(ctx, e))
+		if err != nil {
+			return err
+		}
+		switch {
+		case related:
+			err = c.add(ctx, e)
+		case all:
+			err = c.addMatching(ctx, e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addNamespaces adds the Namespace objects of everything chosen, and those that are meant themselves.
+func (c *chooser) addNamespaces(ctx context.Context) error {
+	if c.choice.Excludes(namespaceKey.Group, namespaceKey.Resource) {
+		return nil
+	}
+	for name, e := range c.spaces {
+		needed := c.relations.InNamespace(name)
+		if !needed && c.globs.Match(name) && c.choice.Has(namespaceKey.Group, namespaceKey.Resource) {
+			var err error
+			if needed, err = c.matches(ctx, e); err != nil {
+				return err
+			}
+		}
+		if needed {
+			c.chosen = append(c.chosen, e)
+		}
+	}
+	return nil
+}
+
+// checkEmpty refuses a selection of nothing.
+func (c *chooser) checkEmpty(p Plan) error {
+	if len(c.chosen) > 0 || p.AllowEmpty {
+		return nil
+	}
+	if missing := c.missingNames(); len(missing) > 0 {
+		return errors.Join(ErrEmptySelection, fmt.Errorf("the backup has no namespace %q", missing[0]))
+	}
+	return ErrEmptySelection
+}

@@ -1,0 +1,202 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/kube/kubetest"
+	"github.com/varve-dev/varve/repo"
+	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/journal"
+	"github.com/varve-dev/varve/repo/storage/mem"
+	"github.com/varve-dev/varve/snapshot/content"
+	"github.com/varve-dev/varve/snapshot/tree"
+)
+
+// shared is the control plane that the tests of this package share, started by the first that needs it.
+var shared struct {
+	once    sync.Once
+	control *kubetest.Cluster
+	err     error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared.control != nil {
+		if err := shared.control.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// site is the shared cluster, as a test uses it.
+type site struct {
+	*kube.Cluster
+	t *testing.T
+}
+
+func connect(t *testing.T) site {
+	t.Helper()
+	shared.once.Do(func() { shared.control, shared.err = kubetest.New(kubetest.Options{}) })
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	cluster, err := kube.New(shared.control.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return site{cluster, t}
+}
+
+func (s site) catalog() *kube.Catalog {
+	s.t.Helper()
+	catalog, err := s.Discover(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return catalog
+}
+
+func (s site) resource(apiVersion, kind string) kube.Resource {
+	s.t.Helper()
+	r, ok := s.catalog().FindKind(apiVersion, kind)
+	if !ok {
+		s.t.Fatalf("the cluster has no kind %s %s", apiVersion, kind)
+	}
+	return r
+}
+
+// create makes objects; those of a new kind when it is served.
+func (s site) create(texts ...string) {
+	s.t.Helper()
+	catalog := s.catalog()
+	for _, text := range texts {
+		o := object(s.t, text)
+		r, ok := catalog.FindKind(o.APIVersion(), o.Kind())
+		for deadline := time.Now().Add(20 * time.Second); !ok && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+			catalog = s.catalog()
+			r, ok = catalog.FindKind(o.APIVersion(), o.Kind())
+		}
+		if _, err := s.Create(s.t.Context(), r, o, "test"); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// get returns an object of the cluster, or nil.
+func (s site) get(apiVersion, kind, namespace, name string) kube.Object {
+	s.t.Helper()
+	o, err := s.Get(s.t.Context(), s.resource(apiVersion, kind), namespace, name)
+	if err != nil {
+		return nil
+	}
+	return o
+}
+
+// remove deletes an object and waits until it is gone.
+func (s site) remove(apiVersion, kind, namespace, name string) {
+	s.t.Helper()
+	r := s.resource(apiVersion, kind)
+	if err := s.Delete(s.t.Context(), r, namespace, name); err != nil {
+		s.t.Fatal(err)
+	}
+	s.await("it is gone: "+name, func() bool {
+		_, err := s.Get(s.t.Context(), r, namespace, name)
+		return err != nil
+	})
+}
+
+// await waits until something is so.
+func (s site) await(what string, so func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if so() {
+			return
+		}
+	}
+	s.t.Fatalf("after half a minute not so: %s", what)
+}
+
+// snapshot stores what a filter selects in a repository in memory.
+func (s site) snapshot(f kube.Filter) Source {
+	s.t.Helper()
+	catalog := s.catalog()
+	selection, err := s.Select(s.t.Context(), catalog, f)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return store(s.t, catalog, func(add func(kube.Key, kube.Object)) {
+		if err := selection.Walk(s.t.Context(), kube.WalkOptions{}, func(l kube.Listing) error {
+			for _, item := range l.Items {
+				o, err := item.Object()
+				if err != nil {
+					return err
+				}
+				add(item.Key, o)
+			}
+			return l.Err
+		}); err != nil {
+			s.t.Fatal(err)
+		}
+	})
+}
+
+// store stores objects, which come in the order of their keys, in a repository in memory.
+func store(t *testing.T, catalog *kube.Catalog, produce func(add func(kube.Key, kube.Object))) Source {
+	t.Helper()
+	ctx := context.Background()
+	bucket := mem.New()
+	if _, err := repo.Init(ctx, bucket, repo.InitOptions{Password: "x", PasswordWork: 2}); err != nil {
+		t.Fatal(err)
+	}
+	repository, err := repo.Open(ctx, bucket, repo.OpenOptions{Password: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	writer := repository.NewWriter(ctx, repo.WriterOptions{})
+	assembler := content.NewAssembler(writer, content.Options{Key: repository.DeriveKey})
+	produce(func(k kube.Key, o kube.Object) {
+		stored, err := kube.Store(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		item, err := kube.NewItem(k, stored, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := assembler.Add(ctx, item); err != nil {
+			t.Fatal(err)
+		}
+	})
+	result, err := assembler.Finish(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := writer.WriteNode(ctx, blob.Manifest, blob.Node{Links: []blob.Ref{result.Root.Ref}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := writer.Commit(ctx, repo.Commit{ID: journal.SnapshotID{1}, Manifest: manifest, Started: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	return Source{Backup: "nightly", Objects: tree.Open(repository, result.Root), Contents: content.NewReader(repository), Catalog: catalog}
+}
+
+func object(t *testing.T, text string) kube.Object {
+	t.Helper()
+	o, err := kube.Decode([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// kubeRange is all of a map.
+var kubeRange = tree.Range{}

@@ -1,0 +1,139 @@
+// Package restore brings the objects and volumes of a snapshot back into a cluster.
+//
+//	prepared, err := restore.Prepare(ctx, deps, plan)  // what would be done, object by object
+//	report, err := prepared.Apply(ctx)                 // do it
+//
+// A [Plan] is what a user asks for, as plain data. [Prepare] finds the objects it means, looks at what
+// the cluster has already, and decides for each object on one [Action] with a reason. Nothing is
+// changed before [Prepared.Apply], which works through the actions wave by wave: definitions of custom
+// resources first, then namespaces, storage, accounts and rights, settings, Services, workloads,
+// custom resources, and admission last, so that everything finds what it relies on. What fails is tried
+// again at the end, for some dependencies cannot be told from outside.
+//
+// Objects are cleaned on the way: of what another moment gave them nothing stays (UIDs, addresses,
+// status). What a controller that is restored too makes again is left to it. References to owners
+// are given the owners' new UIDs, and dropped where the owner is gone.
+//
+// A restore never deletes and, unless the plan says so, never changes what is there.
+package restore
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/snapshot/content"
+	"github.com/varve-dev/varve/snapshot/tree"
+)
+
+// Existing says what to do with an object that is there and differs from the backup.
+type Existing string
+
+// The policies for existing objects.
+const (
+	ExistingKeep   Existing = ""       // leave it and say so
+	ExistingUpdate Existing = "Update" // make it as it was, by server-side apply
+)
+
+// Jobs says what to do with Jobs that had not finished.
+type Jobs string
+
+// The policies for Jobs.
+const (
+	JobsRun     Jobs = ""        // they start over
+	JobsSuspend Jobs = "Suspend" // they wait until somebody resumes them
+	JobsSkip    Jobs = "Skip"    // they are not restored
+)
+
+// Plan is what to restore and how. It knows nothing of custom resources or flags. The zero value
+// restores everything that is not there yet.
+type Plan struct {
+	// Name of the restore, for its labels: <BACKUP>-<YYYYMMDDhhmmss> if empty.
+	Name string `json:"name,omitempty"`
+	// Filter says which objects of the backup are meant; namespaces by their names in the backup.
+	Filter kube.Filter `json:"filter"`
+	// AllowEmpty makes a selection of nothing no error.
+	AllowEmpty bool `json:"allowEmpty,omitempty"`
+	// NamespaceMapping gives namespaces other names, from name in the backup to name in the cluster.
+	NamespaceMapping map[string]string `json:"namespaceMapping,omitempty"`
+
+	Existing          Existing `json:"existing,omitempty"`
+	Jobs              Jobs     `json:"jobs,omitempty"`
+	Completed         bool     `json:"completed,omitempty"`         // also Pods and Jobs that had finished
+	PreserveNodePorts bool     `json:"preserveNodePorts,omitempty"` // of Services, instead of new ones
+}
+
+// Source is what a snapshot holds of a cluster's objects.
+type Source struct {
+	Backup   string          // the snapshot's name, for labels
+	Objects  *tree.Map       // its map of objects
+	Contents *content.Reader // reads what the map refers to
+	Catalog  *kube.Catalog   // what the source cluster served
+}
+
+// Deps are what a restore works with.
+type Deps struct {
+	Source  Source
+	Cluster *kube.Cluster // the target
+	// Progress, if set, is told of every outcome. It is called by one goroutine at a time.
+	Progress func(Outcome)
+	// Parallel is how many objects are restored at the same time, 8 if zero.
+	Parallel int
+	// Now is the clock, [time.Now] if nil.
+	Now func() time.Time
+}
+
+// ErrEmptySelection means that a plan means no object at all.
+var ErrEmptySelection = errors.New("nothing of the backup is selected")
+
+// ErrPlan means that a plan contradicts itself.
+var ErrPlan = errors.New("the restore cannot be done as planned")
+
+// fieldManager is the name under which the API server notes the fields we set.
+const fieldManager = "varve"
+
+// Run prepares a restore and applies it.
+func Run(ctx context.Context, d Deps, p Plan) (Report, error) {
+	prepared, err := Prepare(ctx, d, p)
+	if err != nil {
+		return Report{}, err
+	}
+	return prepared.Apply(ctx)
+}
+
+func (p Plan) check() error {
+	switch p.Existing {
+	case ExistingKeep, ExistingUpdate:
+	default:
+		return fmt.Errorf("%w: unknown policy %q for existing objects", ErrPlan, p.Existing)
+	}
+	switch p.Jobs {
+	case JobsRun, JobsSuspend, JobsSkip:
+	default:
+		return fmt.Errorf("%w: unknown policy %q for Jobs", ErrPlan, p.Jobs)
+	}
+	for from, to := range p.NamespaceMapping {
+		if from == "" || to == "" || strings.ContainsAny(from+to, "/%*?") {
+			return fmt.Errorf("%w: %q:%q does not map a namespace to another", ErrPlan, from, to)
+		}
+	}
+	return nil
+}
+
+// maxLabel is how long the value of a label may be.
+const maxLabel = 63
+
+// labelValue makes a label's value of a name. One that is too long is cut, and six digits of its hash
+// keep it apart from others that begin alike.
+func labelValue(name string) string {
+	if len(name) <= maxLabel {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return name[:maxLabel-6] + hex.EncodeToString(sum[:3])
+}
