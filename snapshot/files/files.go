@@ -94,7 +94,7 @@ func Key(path string) ([]byte, error) {
 		return nil, fmt.Errorf("path %q: a zero byte", path)
 	}
 	key := []byte(strings.ReplaceAll(path, "/", "\x00"))
-	if _, err := Path(key); err != nil {
+	if back, err := Path(key); err != nil || back != path {
 		return nil, fmt.Errorf("path %q is not a clean relative path", path)
 	}
 	return key, nil

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -182,7 +183,9 @@ func xattrNames(path string) []string {
 	if err != nil || n == 0 {
 		return nil
 	}
-	return strings.Split(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00")
+	names := strings.Split(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00")
+	slices.Sort(names)
+	return names
 }
 
 // mustEqual fails the test if the folders differ.

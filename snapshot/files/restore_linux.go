@@ -153,7 +153,13 @@ func normalise(paths []string) ([]string, error) {
 		keys = append(keys, string(key))
 	}
 	slices.Sort(keys)
-	return slices.CompactFunc(keys, func(above, key string) bool { return above == key || beneathKey(key, above) }), nil
+	top := keys[:0]
+	for _, key := range keys {
+		if n := len(top); n == 0 || key != top[n-1] && !beneathKey(key, top[n-1]) {
+			top = append(top, key)
+		}
+	}
+	return top, nil
 }
 
 // beneathKey reports whether a key lies in the directory with the key above.

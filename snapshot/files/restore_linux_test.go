@@ -1,0 +1,535 @@
+package files
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/varve-dev/varve/repo"
+	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/storage/dir"
+	"github.com/varve-dev/varve/snapshot/content"
+	"github.com/varve-dev/varve/snapshot/tree"
+)
+
+// entry is one of a map that no walk would make.
+type entry struct {
+	key   string // with slashes for zero bytes, which are the only ones a key should not have
+	attrs Attributes
+	data  string
+	raw   bool // the key is meant as it is
+}
+
+func fileEntry(key, data string) entry {
+	return entry{key: key, attrs: Attributes{Type: Regular, Mode: 0o644, Size: int64(len(data)), Links: 1}, data: data}
+}
+
+func dirEntry(key string) entry {
+	return entry{key: key, attrs: Attributes{Type: Directory, Mode: 0o755}}
+}
+
+func linkEntry(key, target string) entry {
+	return entry{key: key, attrs: Attributes{Type: Symlink, Target: target, Links: 1}}
+}
+
+// mapOf commits a map of entries, in the order of their keys.
+func (s *store) mapOf(t testing.TB, entries ...entry) tree.Root {
+	t.Helper()
+	for i := range entries {
+		if !entries[i].raw {
+			entries[i].key = strings.ReplaceAll(entries[i].key, "/", "\x00")
+		}
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.key, b.key) })
+	return s.build(t, func(asm *content.Assembler) error {
+		for _, e := range entries {
+			it := content.Item{Key: []byte(e.key), Attrs: e.attrs.Encode(), Bytes: uint64(len(e.data))}
+			if e.attrs.Type == Regular && e.attrs.Link == "" {
+				it.Contents = []content.Piece{{Stream: stream, Class: blob.Data, Data: []byte(e.data)}}
+			}
+			if err := asm.Add(context.Background(), it); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func TestRestoreStaysBeneathTheTarget(t *testing.T) {
+	s := newStore(t)
+	evil := func(key string) entry { e := fileEntry(key, "evil"); e.raw = true; return e }
+	hard := func(key, to string) entry {
+		e := fileEntry(key, "evil")
+		e.attrs.Link, e.attrs.Links = to, 2
+		return e
+	}
+	for _, tc := range []struct {
+		name    string
+		entries []entry
+	}{
+		{"the directory above", []entry{evil("..")}},
+		{"a file above", []entry{evil("..\x00evil")}},
+		{"a file above, by way of a directory", []entry{dirEntry("d"), evil("d\x00..\x00..\x00evil")}},
+		{"a slash in a name", []entry{evil("../evil")}},
+		{"an absolute path", []entry{evil("/tmp/varve-evil")}},
+		{"an absolute path in components", []entry{evil("\x00tmp\x00varve-evil")}},
+		{"no name", []entry{evil("d\x00")}},
+		{"a dot", []entry{evil(".")}},
+		{"a sibling with the target's name as prefix", []entry{evil("..\x00target-evil\x00evil")}},
+		{"a name that is too long", []entry{evil(strings.Repeat("n", 256))}},
+		{"a file through a symbolic link", []entry{linkEntry("d", ".."), evil("d\x00evil")}},
+		{"a file through an absolute symbolic link", []entry{linkEntry("d", "/tmp"), evil("d\x00varve-evil")}},
+		{"a directory through a symbolic link", []entry{linkEntry("d", ".."), {key: "d\x00e", raw: true, attrs: Attributes{Type: Directory}}}},
+		{"a file through links to links", []entry{linkEntry("a", ".."), linkEntry("b", "a"), evil("b\x00evil")}},
+		{"a link through a link", []entry{linkEntry("d", ".."), linkEntry("d/e", "..")}},
+		{"a file in a file", []entry{fileEntry("d", "d"), evil("d\x00evil")}},
+		{"a file in no directory", []entry{evil("d\x00evil")}},
+		{"a hard link to a file outside", []entry{hard("d", "../outside/file")}},
+		{"a hard link through a symbolic link", []entry{linkEntry("a", "../outside"), hard("d", "a/file")}},
+		{"a hard link to a symbolic link", []entry{linkEntry("a", "../outside/file"), hard("d", "a")}},
+		{"a hard link to nothing", []entry{hard("d", "nothing")}},
+		{"a hard link to itself", []entry{hard("d", "d")}},
+	} {
+		for _, policy := range []Policy{RefuseNonEmpty, Overwrite, KeepExisting} {
+			top := t.TempDir()
+			write(t, filepath.Join(top, "outside/file"), []byte("sentinel"))
+			target := filepath.Join(top, "target")
+			must(t, os.Mkdir(target, 0o755))
+			before := look(t, top)
+			report := s.restore(t, s.mapOf(t, append(slices.Clone(tc.entries), fileEntry("good", "good"))...), target,
+				RestoreOptions{Policy: policy})
+
+			after := look(t, top)
+			for path := range after {
+				if strings.HasPrefix(path, "target") && path != "target-evil" {
+					delete(after, path)
+					delete(before, path)
+				}
+			}
+			if diff := cmp.Diff(before, after); diff != "" {
+				t.Errorf("%s: outside of the target (-before +after):\n%s", tc.name, diff)
+			}
+			if _, err := os.Lstat("/tmp/varve-evil"); err == nil {
+				t.Errorf("%s: /tmp/varve-evil was made", tc.name)
+			}
+			if report.Failed.Count != 1 {
+				t.Errorf("%s: %v", tc.name, report.Failed)
+			}
+			if data, err := os.ReadFile(filepath.Join(target, "good")); string(data) != "good" {
+				t.Errorf("%s: the good file is %q, %v", tc.name, data, err)
+			}
+		}
+	}
+}
+
+// TestRestoreIsNotLedAwayBySwappedPaths lets somebody who may write to the target exchange a
+// directory with a symbolic link to one outside, all the time.
+func TestRestoreIsNotLedAwayBySwappedPaths(t *testing.T) {
+	s := newStore(t)
+	top := t.TempDir()
+	target, outside := filepath.Join(top, "target"), filepath.Join(top, "outside")
+	write(t, filepath.Join(outside, "file"), []byte("sentinel"))
+	write(t, filepath.Join(target, "d/file"), []byte("old"))
+	must(t, os.Symlink(outside, filepath.Join(top, "link")))
+	var entries []entry
+	for i := range 5 {
+		entries = append(entries, dirEntry(fmt.Sprint("d", strings.Repeat("/e", i))),
+			fileEntry(fmt.Sprint("d", strings.Repeat("/e", i), "/file"), fmt.Sprint("new", i)))
+	}
+	entries = append(entries, entry{key: "d/fifo", attrs: Attributes{Type: FIFO, Mode: 0o644}}, linkEntry("d/symlink", "x"))
+	root := s.mapOf(t, entries...)
+	before := look(t, outside)
+
+	stop, flipped := make(chan bool), make(chan bool)
+	go func() {
+		defer close(flipped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				exchange(filepath.Join(top, "link"), filepath.Join(target, "d"))
+			}
+		}
+	}()
+	failures, successes := int64(0), 0
+	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		report := s.restore(t, root, target, RestoreOptions{Policy: Overwrite})
+		failures += report.Failed.Count
+		if report.Files > 0 {
+			successes++
+		}
+	}
+	close(stop)
+	<-flipped
+	if diff := cmp.Diff(before, look(t, outside)); diff != "" {
+		t.Errorf("outside of the target (-before +after):\n%s", diff)
+	}
+	if successes == 0 {
+		t.Error("nothing was restored")
+	}
+	t.Logf("%d restores wrote files, %d entries failed", successes, failures)
+}
+
+func TestNonEmptyTargets(t *testing.T) {
+	s := newStore(t)
+	src := t.TempDir()
+	write(t, filepath.Join(src, "same"), []byte("same"))
+	write(t, filepath.Join(src, "differs"), []byte("from the snapshot"))
+	write(t, filepath.Join(src, "missing"), []byte("missing"))
+	write(t, filepath.Join(src, "dir/file"), []byte("file"))
+	must(t, os.Symlink("from-the-snapshot", filepath.Join(src, "link")))
+	write(t, filepath.Join(src, "was-a-link/file"), []byte("file"))
+	root, _ := s.backup(t, src, tree.Root{}, Options{})
+
+	prepare := func(t *testing.T) string {
+		dst := t.TempDir()
+		mustBeComplete(t, s.restore(t, root, dst, RestoreOptions{}))
+		write(t, filepath.Join(dst, "differs"), []byte("in the target"))
+		write(t, filepath.Join(dst, "extra"), []byte("extra"))
+		must(t, os.Remove(filepath.Join(dst, "missing")))
+		must(t, os.Remove(filepath.Join(dst, "link")))
+		must(t, os.Symlink("in-the-target", filepath.Join(dst, "link")))
+		must(t, os.RemoveAll(filepath.Join(dst, "was-a-link")))
+		must(t, os.Symlink("dir", filepath.Join(dst, "was-a-link")))
+		write(t, filepath.Join(dst, "dir", temporaryName()), []byte("left behind by a crash"))
+		return dst
+	}
+	t.Run("refused", func(t *testing.T) {
+		dst := prepare(t)
+		before := look(t, dst)
+		_, err := Restore(context.Background(), tree.Open(s, root), content.NewReader(s), dst, RestoreOptions{})
+		if !errors.Is(err, ErrNotEmpty) {
+			t.Errorf("error %v", err)
+		}
+		if diff := cmp.Diff(before, look(t, dst)); diff != "" {
+			t.Errorf("the target changed (-before +after):\n%s", diff)
+		}
+	})
+	t.Run("lost+found does not count", func(t *testing.T) {
+		dst := t.TempDir()
+		must(t, os.Mkdir(filepath.Join(dst, "lost+found"), 0o700))
+		mustBeComplete(t, s.restore(t, root, dst, RestoreOptions{}))
+	})
+	t.Run("overwritten", func(t *testing.T) {
+		dst := prepare(t)
+		report := s.restore(t, root, dst, RestoreOptions{Policy: Overwrite})
+		mustBeComplete(t, report)
+		if report.Files != 3 || report.Symlinks != 1 || report.Right != 2 {
+			t.Errorf("%d files and %d links written, %d right", report.Files, report.Symlinks, report.Right)
+		}
+		must(t, os.Remove(filepath.Join(dst, "extra"))) // nothing else is there
+		setTime(t, dst, mtime(t, src))
+		mustEqual(t, src, dst)
+	})
+	t.Run("kept", func(t *testing.T) {
+		dst := prepare(t)
+		before := look(t, dst)
+		report := s.restore(t, root, dst, RestoreOptions{Policy: KeepExisting})
+		mustBeComplete(t, report)
+		// same, differs, dir/file, link, was-a-link and what would be in it
+		if report.Files != 1 || report.Kept != 6 {
+			t.Errorf("%d files written, %d kept", report.Files, report.Kept)
+		}
+		after := look(t, dst)
+		if !strings.Contains(after["missing"], " 7 bytes") {
+			t.Errorf("missing file: %q", after["missing"])
+		}
+		delete(after, "missing")
+		delete(after, ".")
+		delete(before, ".")
+		if diff := cmp.Diff(before, after); diff != "" {
+			t.Errorf("what was there changed (-before +after):\n%s", diff)
+		}
+	})
+	t.Run("a directory is in the way", func(t *testing.T) {
+		dst := t.TempDir()
+		write(t, filepath.Join(dst, "same/inside"), []byte("precious"))
+		report := s.restore(t, root, dst, RestoreOptions{Policy: Overwrite})
+		if report.Failed.Count != 1 || report.Failed.List[0].Path != "same" {
+			t.Errorf("failed %v", report.Failed)
+		}
+		if _, err := os.Stat(filepath.Join(dst, "same/inside")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func mtime(t *testing.T, path string) time.Time {
+	t.Helper()
+	info, err := os.Lstat(path)
+	must(t, err)
+	return info.ModTime()
+}
+
+func TestRestoreOfSomePaths(t *testing.T) {
+	s := newStore(t)
+	src := t.TempDir()
+	for _, path := range []string{"a/b/c/1", "a/b/c/2", "a/b/d", "a/bb/x", "a.txt", "z/1", "z/2"} {
+		write(t, filepath.Join(src, path), []byte(path))
+	}
+	must(t, os.Chmod(filepath.Join(src, "a"), 0o711))
+	setTime(t, filepath.Join(src, "a"), time.Unix(1000, 5))
+	root, _ := s.backup(t, src, tree.Root{}, Options{})
+	for _, tc := range []struct {
+		include []string
+		want    []string
+		failed  int64
+	}{
+		{[]string{"a/b"}, []string{".", "a", "a/b", "a/b/c", "a/b/c/1", "a/b/c/2", "a/b/d"}, 0},
+		{[]string{"z/2", "/a/b/c/1/"}, []string{".", "a", "a/b", "a/b/c", "a/b/c/1", "z", "z/2"}, 0},
+		{[]string{"a/b", "a/b/c", "a/b/d", "a.txt"}, []string{".", "a", "a.txt", "a/b", "a/b/c", "a/b/c/1", "a/b/c/2", "a/b/d"}, 0},
+		{[]string{"a/b/c/2", "a/b/d"}, []string{".", "a", "a/b", "a/b/c", "a/b/c/2", "a/b/d"}, 0},
+		{[]string{"nothing", "z/1"}, []string{".", "z", "z/1"}, 1},
+		{[]string{"."}, []string{".", "a", "a.txt", "a/b", "a/b/c", "a/b/c/1", "a/b/c/2", "a/b/d", "a/bb", "a/bb/x", "z", "z/1", "z/2"}, 0},
+	} {
+		dst := t.TempDir()
+		report := s.restore(t, root, dst, RestoreOptions{Include: tc.include})
+		if report.Failed.Count != tc.failed {
+			t.Errorf("%q: failed %v", tc.include, report.Failed)
+		}
+		got, all := look(t, dst), look(t, src)
+		var paths []string
+		for path, d := range got {
+			paths = append(paths, path)
+			if path != "." && d != all[path] {
+				t.Errorf("%q: %s is %s, want %s", tc.include, path, d, all[path])
+			}
+		}
+		slices.Sort(paths)
+		if diff := cmp.Diff(tc.want, paths); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", tc.include, diff)
+		}
+	}
+	_, err := Restore(context.Background(), tree.Open(s, root), content.NewReader(s), t.TempDir(), RestoreOptions{Include: []string{"../x"}})
+	if err == nil {
+		t.Error("a path out of the snapshot was accepted")
+	}
+}
+
+func TestHardLinksAreKept(t *testing.T) {
+	s := newStore(t)
+	src := t.TempDir()
+	write(t, filepath.Join(src, "b/first"), noise(1, 5000))
+	for _, name := range []string{"b/second", "c", "d/e"} {
+		must(t, os.MkdirAll(filepath.Dir(filepath.Join(src, name)), 0o755))
+		must(t, os.Link(filepath.Join(src, "b/first"), filepath.Join(src, name)))
+	}
+	write(t, filepath.Join(t.TempDir(), "outside"), nil)
+	root, report := s.backup(t, src, tree.Root{}, Options{})
+	if report.Read != 1 || report.Files != 4 || report.Bytes != 5000 || root.Bytes != 5000 {
+		t.Errorf("%d of %d names read, %d bytes", report.Read, report.Files, report.Bytes)
+	}
+	dst := t.TempDir()
+	restored := s.restore(t, root, dst, RestoreOptions{})
+	mustBeComplete(t, restored)
+	mustEqual(t, src, dst)
+	if restored.Files != 1 || restored.Links != 3 {
+		t.Errorf("%d files, %d links", restored.Files, restored.Links)
+	}
+
+	// Only further names asked for: the first of them gets the content.
+	part := t.TempDir()
+	mustBeComplete(t, s.restore(t, root, part, RestoreOptions{Include: []string{"c", "d"}}))
+	c, err := os.Stat(filepath.Join(part, "c"))
+	must(t, err)
+	e, err := os.Stat(filepath.Join(part, "d/e"))
+	must(t, err)
+	if !os.SameFile(c, e) || c.Size() != 5000 {
+		t.Errorf("two names of one file: %v, %d bytes", os.SameFile(c, e), c.Size())
+	}
+
+	// A name of its own is made a link again; a right one is left alone.
+	must(t, os.Remove(filepath.Join(dst, "c")))
+	data, err := os.ReadFile(filepath.Join(dst, "b/first"))
+	must(t, err)
+	write(t, filepath.Join(dst, "c"), data)
+	must(t, os.Chtimes(filepath.Join(dst, "c"), time.Time{}, mtime(t, filepath.Join(dst, "b/first"))))
+	again := s.restore(t, root, dst, RestoreOptions{Policy: Overwrite})
+	mustEqual(t, src, dst)
+	if again.Files != 0 || again.Links != 1 || again.Right != 3 {
+		t.Errorf("%d files, %d links, %d right", again.Files, again.Links, again.Right)
+	}
+
+	// What the policy keeps is not linked to: it is another file.
+	other := t.TempDir()
+	write(t, filepath.Join(other, "b/first"), []byte("another"))
+	mustBeComplete(t, s.restore(t, root, other, RestoreOptions{Policy: KeepExisting}))
+	if data, err := os.ReadFile(filepath.Join(other, "c")); err != nil || !bytes.Equal(data, noise(1, 5000)) {
+		t.Errorf("a name of the file has %d bytes, %v", len(data), err)
+	}
+}
+
+// TestFirstNameReplaced backs up a file of two names, the first of which is replaced between being
+// seen and being read. The other must not become a link to what is there now.
+func TestFirstNameReplaced(t *testing.T) {
+	s := newStore(t)
+	src, dst := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(src, "a"), []byte("a"))
+	write(t, filepath.Join(src, "m"), []byte("the file of two names"))
+	must(t, os.Link(filepath.Join(src, "m"), filepath.Join(src, "n")))
+	for i := range maxAhead + 100 { // so that the walk has seen m and n, and waits, when a is opened
+		write(t, filepath.Join(src, "z", fmt.Sprint(i)), nil)
+	}
+	root, _ := s.backup(t, src, tree.Root{}, Options{Parallel: 1, Events: Events{Open: func(path string) {
+		if path == "a" {
+			time.Sleep(50 * time.Millisecond) // for the walk
+			must(t, os.WriteFile(filepath.Join(src, "new"), []byte("another file"), 0o644))
+			must(t, os.Rename(filepath.Join(src, "new"), filepath.Join(src, "m")))
+		}
+	}}})
+	mustBeComplete(t, s.restore(t, root, dst, RestoreOptions{Include: []string{"m", "n"}}))
+	for name, want := range map[string]string{"m": "another file", "n": "the file of two names"} {
+		if data, err := os.ReadFile(filepath.Join(dst, name)); string(data) != want {
+			t.Errorf("%s is %q, %v", name, data, err)
+		}
+	}
+}
+
+func TestExtendedAttributesAreKept(t *testing.T) {
+	s := newStore(t)
+	src, dst := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(src, "dir/file"), []byte("file"))
+	for _, path := range []string{"dir", "dir/file"} {
+		path = filepath.Join(src, path)
+		if err := unix.Setxattr(path, "user.long", noise(1, 1000), 0); err != nil {
+			t.Skip("no extended attributes here: ", err)
+		}
+		must(t, unix.Setxattr(path, "user.empty", nil, 0))
+		must(t, unix.Setxattr(path, "user.binary", []byte{0, 1, 255}, 0))
+	}
+	must(t, os.Chmod(filepath.Join(src, "dir/file"), 0o400))
+	root, _ := s.backup(t, src, tree.Root{}, Options{})
+	mustBeComplete(t, s.restore(t, root, dst, RestoreOptions{}))
+	mustEqual(t, src, dst)
+	if got := look(t, dst)["dir/file"]; !strings.Contains(got, "user.binary=0001ff") {
+		t.Errorf("restored file: %s", got)
+	}
+}
+
+// failing is a repository that has lost one blob.
+type failing struct {
+	*store
+	lost func(data []byte) bool
+}
+
+var errLost = errors.New("lost")
+
+func (f failing) Read(ctx context.Context, ref blob.Ref) ([]byte, error) {
+	data, err := f.store.Read(ctx, ref)
+	if err == nil && f.lost(data) {
+		return nil, errLost
+	}
+	return data, err
+}
+
+func TestLostContentCostsItsFilesOnly(t *testing.T) {
+	s := newStore(t)
+	src, dst := t.TempDir(), t.TempDir()
+	large := noise(1, 4<<20)
+	write(t, filepath.Join(src, "a/large"), large)
+	write(t, filepath.Join(src, "b/other"), noise(2, 1<<20))
+	write(t, filepath.Join(src, "small"), noise(3, 1000))
+	root, _ := s.backup(t, src, tree.Root{}, Options{})
+	broken := failing{s, func(data []byte) bool { return bytes.Contains(data, large[3<<20:3<<20+32]) }}
+	report, err := Restore(context.Background(), tree.Open(s, root), content.NewReader(broken), dst, RestoreOptions{})
+	must(t, err)
+	if report.Failed.Count != 1 || report.Failed.List[0].Path != "a/large" || report.Complete() ||
+		!strings.Contains(report.Failed.List[0].Reason, "lost") {
+		t.Errorf("failed %v", report.Failed)
+	}
+	want := look(t, src)
+	delete(want, "a/large") // not there at all, under any name
+	if diff := cmp.Diff(want, look(t, dst)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestCancelledRestore(t *testing.T) {
+	s := newStore(t)
+	src, dst := t.TempDir(), t.TempDir()
+	generate(t, src, 5, 200)
+	root, _ := s.backup(t, src, tree.Root{}, Options{})
+	ctx, cancel := context.WithCancel(context.Background())
+	_, err := Restore(ctx, tree.Open(s, root), content.NewReader(s), dst,
+		RestoreOptions{Events: Events{Bytes: func(int64) { cancel() }}})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("error %v", err)
+	}
+	if n := openFolders(t); n > 0 {
+		t.Errorf("%d folders of the target are still open", n)
+	}
+	// Again, with what is there: only the rest is written.
+	mustBeComplete(t, s.restore(t, root, dst, RestoreOptions{Policy: Overwrite}))
+	mustEqual(t, src, dst)
+}
+
+// TestRestoreWithoutPrivileges runs in a process of its own if this one is root, because it is the
+// process that has the privileges.
+func TestRestoreWithoutPrivileges(t *testing.T) {
+	const repository, target = "VARVE_TEST_REPOSITORY", "VARVE_TEST_TARGET"
+	if os.Getenv(repository) == "" {
+		top := t.TempDir()
+		must(t, os.Chmod(filepath.Dir(top), 0o755))
+		must(t, os.Chmod(top, 0o755))
+		b, err := dir.Open(filepath.Join(top, "repository"), dir.Options{Create: true})
+		must(t, err)
+		s := newStoreIn(t, b)
+		foreign := fileEntry("setuid", "of root")
+		foreign.attrs.Mode, foreign.attrs.UID, foreign.attrs.GID = 0o6755, 0, 12345
+		sub := dirEntry("dir")
+		sub.attrs.UID, sub.attrs.GID = 0, 12345
+		s.mapOf(t, sub, foreign, fileEntry("dir/file", "file"), linkEntry("dir/link", "x"))
+		must(t, filepath.WalkDir(top, func(path string, _ fs.DirEntry, err error) error {
+			return errors.Join(err, os.Chmod(path, 0o777))
+		}))
+		test := filepath.Join(top, "test")
+		self, err := os.ReadFile("/proc/self/exe")
+		must(t, err)
+		must(t, os.WriteFile(test, self, 0o755))
+		cmd := exec.Command(test, "-test.run", "^TestRestoreWithoutPrivileges$")
+		cmd.Dir = top
+		cmd.Env = append(os.Environ(), repository+"="+filepath.Join(top, "repository"), target+"="+filepath.Join(top, "target"))
+		if os.Geteuid() == 0 {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	b, err := dir.Open(os.Getenv(repository), dir.Options{})
+	must(t, err)
+	r, err := repo.Open(context.Background(), b, repo.OpenOptions{Password: password})
+	must(t, err)
+	s := &store{Repository: r}
+	live := s.Snapshots()
+	manifest, err := s.ReadNode(context.Background(), blob.Ref{Class: blob.Manifest, ID: live[0].Manifest})
+	must(t, err)
+	root := tree.Root{Ref: manifest.Links[0], Count: 4, Bytes: uint64(len("of root") + len("file")), Height: 1}
+	report := s.restore(t, root, os.Getenv(target), RestoreOptions{})
+	if report.Failed.Count != 0 || report.Files != 2 || report.Directories != 1 || report.Symlinks != 1 {
+		t.Errorf("%+v", report)
+	}
+	if len(report.Warnings) != 1 || report.Warnings[0].Count != 4 || !strings.Contains(report.Warnings[0].What, "owner") {
+		t.Errorf("warnings %v", report.Warnings)
+	}
+	info, err := os.Stat(filepath.Join(os.Getenv(target), "setuid"))
+	must(t, err)
+	if info.Mode() != 0o755 {
+		t.Errorf("a program that lent the rights of its owner has mode %v and another owner", info.Mode())
+	}
+}
