@@ -64,7 +64,7 @@ func (r *Repository) addLoose(s *journal.State) error {
 			return fmt.Errorf("table of pack %s: %w: %w", p.Name.Short(), ErrDamaged, err)
 		}
 		if len(rows) > 0 {
-			r.set.AddLoose(uint32(r.indexed), entries(rows))
+			r.set.AddLoose(uint32(r.indexed), rows)
 		}
 	}
 	return nil
@@ -130,11 +130,4 @@ func (r *Repository) copies(ref blob.Ref) (all []found) {
 	})
 	slices.SortStableFunc(all, func(a, b found) int { return int(a.pack.Status) - int(b.pack.Status) })
 	return all
-}
-
-func entries(rows []blob.Row) (out []index.Entry) {
-	for _, r := range rows {
-		out = append(out, index.Entry(r))
-	}
-	return out
 }

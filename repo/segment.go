@@ -63,7 +63,7 @@ func (w *Writer) gather() (*gathered, []byte, error) {
 		if err != nil {
 			return fmt.Errorf("table of pack %s: %w", name.Short(), err)
 		}
-		tables = append(tables, index.Table{Pack: name, Entries: entries(decoded)})
+		tables = append(tables, index.Table{Pack: name, Entries: decoded})
 		rows += len(decoded)
 		return nil
 	}

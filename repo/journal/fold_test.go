@@ -1,0 +1,140 @@
+package journal
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/varve-dev/varve/repo/blob"
+)
+
+// folded returns the state after the entries, which must all be valid.
+func folded(t *testing.T, entries ...Entry) *State {
+	t.Helper()
+	s := new(State)
+	for i, e := range append([]Entry{{Genesis: &Genesis{}}}, entries...) {
+		e.Seq, e.Prev = s.Next, s.Head
+		if err := s.Validate(&e); err != nil {
+			t.Fatalf("entry %d of the test is not valid: %v", i, err)
+		}
+		if err := s.Apply(&Stored{Entry: e, Hash: blob.Hash{byte(s.Next + 1)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+func add(n byte) Entry { return Entry{Add: []Added{{Name: blob.Hash{n}, Size: 1}}} }
+
+func prune(id byte, base uint64, p Prune) Entry {
+	p.ID, p.Base = TxID{id}, base
+	return Entry{Prune: &p}
+}
+
+func relying(n byte, s Snapshot) Entry {
+	s.ID = SnapshotID{n}
+	return Entry{Snapshots: []Snapshot{s}}
+}
+
+func TestEntryThatBreaksAPreconditionIsVoid(t *testing.T) {
+	forget := func(n byte) Entry { return Entry{Forget: []Forget{{ID: SnapshotID{n}}}} }
+	live := []Entry{add(1), add(2), relying(1, Snapshot{UID: "u"}), relying(2, Snapshot{})}
+	retired := append(live[:4:4], prune(1, 5, Prune{Retire: NewPacks(0)}))
+	dropped := append(retired[:5:5], prune(2, 6, Prune{Drop: NewPacks(0), Orphans: []blob.Hash{{77}}}))
+	forgotten := append(live[:4:4], forget(1))
+	marked := append(forgotten[:5:5], prune(3, 6, Prune{}))
+	held := append(live[:4:4], Entry{Hold: []SnapshotID{{1}}})
+	for name, c := range map[string]struct {
+		before []Entry
+		entry  Entry
+		valid  bool
+	}{
+		"a second genesis":                             {live, Entry{Genesis: &Genesis{}}, false},
+		"a new pack":                                   {live, add(9), true},
+		"a pack that is there":                         {live, add(1), false},
+		"a pack that was dropped":                      {dropped, add(1), false},
+		"a pack that was given up as an orphan":        {dropped, add(77), false},
+		"one pack twice":                               {live, Entry{Add: []Added{{Name: blob.Hash{9}, Size: 1}, {Name: blob.Hash{9}, Size: 1}}}, false},
+		"two inline packs":                             {live, Entry{Add: []Added{{Name: blob.Hash{8}, Size: 1, Inline: true}, {Name: blob.Hash{9}, Size: 1, Inline: true}}}, false},
+		"a table that is none":                         {live, Entry{Add: []Added{{Name: blob.Hash{9}, Size: 1, Rows: []byte("x")}}}, false},
+		"a snapshot on a live pack":                    {live, relying(9, Snapshot{Refs: NewPacks(0, 1)}), true},
+		"a snapshot on an unknown pack":                {live, relying(9, Snapshot{Refs: NewPacks(7)}), false},
+		"a snapshot on a retired pack":                 {retired, relying(9, Snapshot{Refs: NewPacks(0)}), false},
+		"a snapshot that revives its pack":             {retired, Entry{Revive: NewPacks(0), Snapshots: []Snapshot{{ID: SnapshotID{9}, Refs: NewPacks(0)}}}, true},
+		"a snapshot on a dropped pack":                 {dropped, relying(9, Snapshot{Refs: NewPacks(0)}), false},
+		"a revival of a dropped pack":                  {dropped, Entry{Revive: NewPacks(0)}, false},
+		"a revival of a live pack":                     {live, Entry{Revive: NewPacks(0)}, false},
+		"a snapshot that is there":                     {live, relying(1, Snapshot{}), false},
+		"a snapshot that was forgotten":                {forgotten, relying(1, Snapshot{}), false},
+		"a second snapshot of one backup":              {live, relying(9, Snapshot{UID: "u"}), false},
+		"a second snapshot of a forgotten backup":      {forgotten, relying(9, Snapshot{UID: "u"}), false},
+		"two snapshots of one backup":                  {live, Entry{Snapshots: []Snapshot{{ID: SnapshotID{8}, UID: "v"}, {ID: SnapshotID{9}, UID: "v"}}}, false},
+		"a snapshot that inherits":                     {live, relying(9, Snapshot{Inherits: []SnapshotID{{1}}}), true},
+		"one that inherits from nothing":               {live, relying(9, Snapshot{Inherits: []SnapshotID{{50}}}), false},
+		"one that inherits from a forgotten one":       {forgotten, relying(9, Snapshot{Inherits: []SnapshotID{{1}}}), false},
+		"one that adopts a forgotten one":              {forgotten, relying(9, Snapshot{Inherits: []SnapshotID{{1}}, Adopts: []SnapshotID{{1}}}), true},
+		"one that adopts after a prune marked":         {marked, relying(9, Snapshot{Inherits: []SnapshotID{{1}}, Adopts: []SnapshotID{{1}}}), false},
+		"forget":                                       {live, forget(1), true},
+		"forget twice":                                 {forgotten, forget(1), false},
+		"forget of a held snapshot":                    {held, forget(1), false},
+		"forget after release":                         {append(held[:5:5], Entry{Release: []SnapshotID{{1}}}), forget(1), true},
+		"unforget":                                     {forgotten, Entry{Unforget: []SnapshotID{{1}}}, true},
+		"unforget after a prune marked":                {marked, Entry{Unforget: []SnapshotID{{1}}}, false},
+		"hold of what is not live":                     {forgotten, Entry{Hold: []SnapshotID{{1}}}, false},
+		"retire of a retired pack":                     {retired, prune(9, 6, Prune{Retire: NewPacks(0)}), false},
+		"drop of a live pack":                          {live, prune(9, 5, Prune{Drop: NewPacks(0)}), false},
+		"drop of a retired pack":                       {retired, prune(9, 6, Prune{Drop: NewPacks(0)}), true},
+		"a prune that marked before another prune":     {retired, prune(9, 5, Prune{Drop: NewPacks(0)}), false},
+		"a later step of the same prune":               {retired, prune(1, 5, Prune{Retire: NewPacks(1)}), true},
+		"a prune from the future":                      {live, prune(9, 50, Prune{}), false},
+		"a known pack as an orphan":                    {live, prune(9, 5, Prune{Orphans: []blob.Hash{{1}}}), false},
+		"an unknown segment replaced":                  {live, prune(9, 5, Prune{Segments: []blob.Hash{{1}}}), false},
+		"a segment of known packs":                     {live, Entry{Segments: []SegmentAdded{{Packs: NewPacks(0, 1)}}}, true},
+		"a segment of unknown packs":                   {live, Entry{Segments: []SegmentAdded{{Packs: NewPacks(2)}}}, false},
+		"a segment of the entry's own pack":            {live, Entry{Add: add(9).Add, Segments: []SegmentAdded{{Packs: NewPacks(2)}}}, true},
+		"damage in an unknown pack":                    {live, Entry{Damaged: []Copy{{Pack: 9}}}, false},
+		"a checkpoint of entries that are yet to come": {live, Entry{Checkpoint: &Vouched{Next: 50}}, false},
+	} {
+		s := folded(t, c.before...)
+		before, err := s.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := c.entry
+		e.Seq, e.Prev = s.Next, s.Head
+		if err := s.Validate(&e); (err == nil) != c.valid || (err != nil && !errors.Is(err, ErrInvalid)) {
+			t.Errorf("%s: %v, want valid %v", name, err, c.valid)
+			continue
+		}
+		if err := s.Apply(&Stored{Entry: e, Hash: blob.Hash{200}}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		s.Next, s.Head = s.Next-1, blob.Hash{byte(s.Next - 1)}
+		after, err := s.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if changed := string(before) != string(after); changed && !c.valid {
+			t.Errorf("%s: the void entry changed the state", name)
+		}
+	}
+}
+
+func TestEntryThatDoesNotFollowIsRefused(t *testing.T) {
+	s := folded(t, add(1))
+	if err := s.Apply(&Stored{Entry: Entry{Seq: 5, Prev: s.Head}}); !errors.Is(err, ErrDamaged) {
+		t.Errorf("wrong number: %v, want ErrDamaged", err)
+	}
+	if err := s.Apply(&Stored{Entry: Entry{Seq: s.Next, Prev: blob.Hash{99}}}); !errors.Is(err, ErrRolledBack) {
+		t.Errorf("broken chain: %v, want ErrRolledBack", err)
+	}
+}
+
+func TestPackNumbersAreNeverUsedAgain(t *testing.T) {
+	s := folded(t, add(1), prune(1, 2, Prune{Retire: NewPacks(0)}), prune(2, 3, Prune{Drop: NewPacks(0)}), add(2))
+	if n, ok := s.Number(blob.Hash{2}); !ok || n != 1 {
+		t.Errorf("second pack has number %d, %v; want 1", n, ok)
+	}
+	if n, ok := s.Number(blob.Hash{1}); !ok || s.Packs[n].Status != DroppedPack {
+		t.Errorf("the dropped pack is %d, %v", n, ok)
+	}
+}

@@ -1,0 +1,325 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/seal"
+	"github.com/varve-dev/varve/repo/storage"
+	"github.com/varve-dev/varve/repo/storage/mem"
+)
+
+var ctx = context.Background()
+
+func testKeys() *seal.Keys { return seal.Derive(seal.Master{1}, seal.RepositoryID{2}) }
+
+func newJournal(b storage.Bucket) *Journal { return New(b, testKeys(), new(State)) }
+
+// begun returns a journal with entry 0.
+func begun(t testing.TB, b storage.Bucket) *Journal {
+	t.Helper()
+	j := newJournal(b)
+	commit(t, j, Entry{Genesis: &Genesis{Header: blob.Hash{7}}})
+	return j
+}
+
+func commit(t testing.TB, j *Journal, e Entry) Committed {
+	t.Helper()
+	c, err := j.Commit(ctx, func(*State) (Draft, error) { return Draft{Entry: e}, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// snapshot is an entry with one snapshot of the given number.
+func snapshot(n byte) Entry { return Entry{Snapshots: []Snapshot{{ID: SnapshotID{n}}}} }
+
+// encoded returns a state's bytes for comparison.
+func encoded(t testing.TB, j *Journal) (data []byte) {
+	t.Helper()
+	j.View(func(s *State) {
+		var err error
+		if data, err = s.Encode(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return data
+}
+
+func TestEntriesAreFoldedInOrder(t *testing.T) {
+	b := mem.New()
+	j := begun(t, b)
+	inline := []byte("the bytes of a small pack")
+	c, err := j.Commit(ctx, func(*State) (Draft, error) {
+		return Draft{Entry: Entry{
+			Add:       []Added{{Name: seal.HashOf(inline), Size: int64(len(inline)), Inline: true}},
+			Snapshots: []Snapshot{{ID: SnapshotID{1}, UID: "u"}},
+		}, Inline: inline}, nil
+	})
+	if err != nil || c.Seq != 1 || c.Stored != int64(seal.Padded(int(c.Stored))) {
+		t.Fatalf("committed %+v, %v; want entry 1 of a padded size", c, err)
+	}
+	reader := newJournal(b)
+	if err := reader.Sync(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(encoded(t, reader), encoded(t, j)) {
+		t.Error("reader and writer disagree about the state")
+	}
+	reader.View(func(s *State) {
+		name, offset := s.Packs[0].Object()
+		data, err := b.Get(ctx, name, offset, s.Packs[0].Size)
+		if err != nil || !bytes.Equal(data, inline) {
+			t.Errorf("inline pack reads as %q, %v", data, err)
+		}
+	})
+}
+
+func TestRacingWritersAllCommit(t *testing.T) {
+	synctest.Test(t, racingWriters)
+}
+
+func racingWriters(t *testing.T) {
+	b := mem.New()
+	begun(t, b)
+	const writers, each = 8, 6
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			j := newJournal(b)
+			for i := range each {
+				_, err := j.Commit(ctx, func(*State) (Draft, error) { return Draft{Entry: snapshot(byte(1 + w*each + i))}, nil })
+				if err != nil {
+					t.Errorf("writer %d: %v", w, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	j := newJournal(b)
+	if err := j.Sync(ctx); err != nil {
+		t.Fatal(err)
+	}
+	j.View(func(s *State) {
+		if len(s.Snapshots) != writers*each || s.Next != writers*each+1 {
+			t.Errorf("%d snapshots in %d entries, want %d", len(s.Snapshots), s.Next, writers*each)
+		}
+	})
+}
+
+// Commits go right under answers that are lost, effects that come late or twice, and refusals. Every
+// acknowledged snapshot is there exactly once; nothing else is but those whose outcome is unknown.
+func TestCommitIsCertainUnderFaults(t *testing.T) {
+	for seed := range uint64(200) {
+		synctest.Test(t, func(t *testing.T) { commitUnderFaults(t, seed) })
+	}
+}
+
+func commitUnderFaults(t *testing.T, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 3))
+	store := mem.New()
+	begun(t, store)
+	view := store.View(func(_ context.Context, op mem.Op) mem.Fault {
+		if op.Kind != mem.Create {
+			return mem.Fault{}
+		}
+		switch rng.IntN(6) {
+		case 0:
+			return mem.Fault{Err: mem.ErrThrottled}
+		case 1:
+			return mem.Fault{Err: mem.ErrNoAnswer, AfterEffect: true}
+		case 2:
+			return mem.Fault{Late: true}
+		case 3:
+			return mem.Fault{Duplicate: true}
+		}
+		return mem.Fault{}
+	})
+	acknowledged := map[SnapshotID]bool{}
+	a, other := newJournal(view), newJournal(store)
+	for i := range byte(5) {
+		e := snapshot(2*i + 1)
+		if _, err := a.Commit(ctx, func(*State) (Draft, error) { return Draft{Entry: e}, nil }); err == nil {
+			acknowledged[e.Snapshots[0].ID] = true
+		}
+		commit(t, other, snapshot(2*i+2))
+		acknowledged[SnapshotID{2*i + 2}] = true
+		for held := len(store.Held()); held > 0; held-- {
+			_ = store.Release(rng.IntN(held)) // late, into a place that may be taken
+		}
+	}
+	reader := newJournal(store)
+	if err := reader.Sync(ctx); err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	reader.View(func(s *State) {
+		for id := range acknowledged {
+			if _, ok := s.Snapshot(id); !ok {
+				t.Errorf("seed %d: snapshot %v was acknowledged and is gone", seed, id)
+			}
+		}
+	})
+}
+
+func TestStoreThatLetsTwoCreatesWinIsCaught(t *testing.T) {
+	store := mem.New()
+	begun(t, store)
+	rival := newJournal(store)
+	var once sync.Once
+	var view *mem.Bucket
+	view = store.View(func(_ context.Context, op mem.Op) mem.Fault {
+		if op.Kind == mem.Get && op.Name == Name(1) && op.Number > 3 { // the read-back
+			once.Do(func() {
+				if err := store.Delete(ctx, Name(1)); err != nil {
+					t.Error(err)
+				}
+				commit(t, rival, snapshot(9))
+			})
+		}
+		return mem.Fault{}
+	})
+	j := newJournal(view)
+	_, err := j.Commit(ctx, func(*State) (Draft, error) { return Draft{Entry: snapshot(1)}, nil })
+	if !errors.Is(err, ErrLost) {
+		t.Errorf("commit whose entry was replaced: %v, want ErrLost", err)
+	}
+}
+
+func TestAlteredHistoryIsRefused(t *testing.T) {
+	whole := mem.New()
+	j := begun(t, whole)
+	for i := range byte(4) {
+		commit(t, j, snapshot(i+1))
+	}
+	fork := mem.New()
+	forked := begun(t, fork)
+	commit(t, forked, snapshot(99))
+	replaced, err := fork.Get(ctx, Name(1), 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later, err := whole.Get(ctx, Name(3), 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for reason, c := range map[string]struct {
+		change func(b *mem.Bucket) error
+		want   error
+	}{
+		"entry flipped": {func(b *mem.Bucket) error {
+			return b.Damage(Name(2), func(d []byte) []byte { d[40] ^= 1; return d })
+		}, ErrDamaged},
+		"entry cut short": {func(b *mem.Bucket) error {
+			return b.Damage(Name(2), func(d []byte) []byte { return d[:len(d)/2] })
+		}, ErrDamaged},
+		"entry of another number": {func(b *mem.Bucket) error {
+			return b.Damage(Name(2), func([]byte) []byte { return later })
+		}, ErrDamaged},
+		"entry of another history": {func(b *mem.Bucket) error {
+			return b.Damage(Name(1), func([]byte) []byte { return replaced })
+		}, ErrRolledBack},
+	} {
+		b := whole.Clone()
+		if err := c.change(b); err != nil {
+			t.Fatal(err)
+		}
+		if err := newJournal(b).Sync(ctx); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", reason, err, c.want)
+		}
+	}
+}
+
+func TestStateSurvivesItsCheckpoint(t *testing.T) {
+	b := mem.New()
+	j := begun(t, b)
+	commit(t, j, Entry{Add: []Added{{Name: blob.Hash{1}, Size: 10, Rows: blob.AppendRows(nil, []blob.Row{{Class: blob.Data}})}}})
+	e := snapshot(1)
+	e.Snapshots[0].Refs = NewPacks(0)
+	commit(t, j, e)
+	var state *State
+	j.View(func(s *State) { state = s })
+	v, err := WriteCheckpoint(ctx, b, testKeys(), state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := WriteCheckpoint(ctx, b, testKeys(), state); err != nil || again != v {
+		t.Errorf("the same checkpoint again: %+v, %v", again, err)
+	}
+	if v.Size != int64(seal.Padded(int(v.Size))) {
+		t.Errorf("checkpoint of %d bytes is not padded", v.Size)
+	}
+	back, found, err := FindCheckpoint(ctx, b, testKeys(), v.Next+1)
+	if err != nil || found != v {
+		t.Fatalf("found %+v, %v; want %+v", found, err, v)
+	}
+	if diff := cmp.Diff(state, back, cmpopts.IgnoreUnexported(State{}), cmp.Comparer(func(a, b *Packs) bool {
+		return fmt.Sprint(numbers(a)) == fmt.Sprint(numbers(b))
+	})); diff != "" {
+		t.Errorf("(-stored +read):\n%s", diff)
+	}
+	if n, ok := back.Number(blob.Hash{1}); !ok || n != 0 {
+		t.Errorf("the state read back knows the pack as %d, %v", n, ok)
+	}
+	if none, _, err := FindCheckpoint(ctx, b, testKeys(), v.Next); err != nil || none.Next != 0 {
+		t.Errorf("below it there is one of %d entries, %v", none.Next, err)
+	}
+}
+
+func TestNameOfAnEntryIsOneToOne(t *testing.T) {
+	for _, n := range []uint64{0, 1, 255, 1 << 40, 1<<64 - 1} {
+		if got, ok := ParseName(Name(n)); !ok || got != n {
+			t.Errorf("ParseName(%q) = %d, %v", Name(n), got, ok)
+		}
+	}
+	for _, bad := range []string{"journal/", "journal/1", "journal/000000000000000G", "journal/000000000000000A", "packs/0000000000000000"} {
+		if n, ok := ParseName(bad); ok {
+			t.Errorf("ParseName(%q) = %d", bad, n)
+		}
+	}
+}
+
+func FuzzOpenEntry(f *testing.F) {
+	data, _, err := encode(testKeys(), &Entry{Seq: 5}, []byte("inline"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add([]byte("VRVJ\x00\x00\x00\x00\xff\xff\xff\xff"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if s, err := open(testKeys(), 5, data); err == nil && s.Seq != 5 {
+			t.Errorf("opened as entry %d", s.Seq)
+		}
+	})
+}
+
+func FuzzDecodeState(f *testing.F) {
+	data, err := (&State{Next: 3, Packs: []Pack{{Size: 1}}}).Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := DecodeState(data)
+		if err != nil {
+			return
+		}
+		again, err := s.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := DecodeState(again); err != nil || back.Next != s.Next || len(back.Packs) != len(s.Packs) {
+			t.Errorf("a state does not survive encoding: %v", err)
+		}
+	})
+}
