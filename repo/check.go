@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/RoaringBitmap/roaring/v2"
+
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/seal"
@@ -46,10 +48,10 @@ type checker struct {
 	state  *journal.State // folded anew from entry 0
 	report *CheckReport
 
-	sizes   map[string]int64      // of the objects in the bucket, under packs/ and index/
-	bad     map[uint32]bool       // packs that are missing or wrong as a whole
-	badBlob map[journal.Copy]bool // copies that do not open
-	visited map[blob.Ref]bool     // blobs that were walked: whether damage lies at or beneath them
+	sizes    map[string]int64             // of the objects in the bucket, under packs/ and index/
+	badPacks map[uint32]int               // packs that are missing or wrong as a whole, with their finding
+	badCopy  map[journal.Copy]int         // copies that do not open, with their finding
+	visited  map[blob.Ref]*roaring.Bitmap // blobs that were walked, with what is damaged at or beneath them
 }
 
 // Check reads the whole journal anew, looks for every object that it names, reads every node that a
@@ -57,12 +59,12 @@ type checker struct {
 // blob as well. Damage goes into the report; the error is for a check that could not be done.
 func (r *Repository) Check(ctx context.Context, o CheckOptions) (CheckReport, error) {
 	report := CheckReport{Findings: []Finding{}}
-	c := &checker{repo: r, report: &report, sizes: map[string]int64{}, bad: map[uint32]bool{},
-		badBlob: map[journal.Copy]bool{}, visited: map[blob.Ref]bool{}}
+	c := &checker{repo: r, report: &report, sizes: map[string]int64{}, badPacks: map[uint32]int{},
+		badCopy: map[journal.Copy]int{}, visited: map[blob.Ref]*roaring.Bitmap{}}
 	if err := r.Sync(ctx); err != nil {
 		return report, err
 	}
-	for _, step := range []func(context.Context) error{c.journal, c.objects, c.segments, c.checkpoint} {
+	for _, step := range []func(context.Context) error{c.keySlots, c.journal, c.objects, c.segments, c.checkpoint} {
 		if err := step(ctx); err != nil {
 			return report, err
 		}
@@ -75,8 +77,28 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions) (CheckReport, er
 	return report, c.snapshots(ctx)
 }
 
-func (c *checker) find(object, format string, args ...any) {
+// find reports a damage and returns the number of its finding.
+func (c *checker) find(object, format string, args ...any) int {
 	c.report.Findings = append(c.report.Findings, Finding{Object: object, Problem: fmt.Sprintf(format, args...)})
+	return len(c.report.Findings) - 1
+}
+
+// keySlots looks at the slots as far as that is possible without their passwords: each is named by the
+// hash of its bytes.
+func (c *checker) keySlots(ctx context.Context) error {
+	for info, err := range c.repo.bucket.List(ctx, keyFolder, "") {
+		if err != nil {
+			return fmt.Errorf("list %s: %w", keyFolder, err)
+		}
+		slot, err := c.repo.bucket.Get(ctx, info.Name, 0, -1)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", info.Name, err)
+		}
+		if keyFolder+seal.HashOf(slot).String() != info.Name {
+			c.find(info.Name, "the key slot does not hash to its name: its password no longer opens the repository")
+		}
+	}
+	return nil
 }
 
 // journal folds all entries from the first, whatever cache or checkpoint the repository was opened
@@ -123,7 +145,7 @@ func (c *checker) objects(ctx context.Context) error {
 			c.sizes[info.Name] = info.Size
 		}
 	}
-	named := 0
+	named := map[string]bool{}
 	for number, p := range c.state.Packs {
 		if p.Status == journal.DroppedPack {
 			continue
@@ -132,26 +154,34 @@ func (c *checker) objects(ctx context.Context) error {
 		if p.Inline > 0 {
 			continue // its entry was read with the journal; its bytes are a matter of data
 		}
-		named++
-		c.bad[uint32(number)] = !c.present(journal.PackName(p.Name), p.Size)
+		named[journal.PackName(p.Name)] = true
+		if finding, ok := c.present(journal.PackName(p.Name), p.Size); !ok {
+			c.badPacks[uint32(number)] = finding
+		}
 	}
 	for _, g := range c.state.Segments {
 		c.report.Segments++
-		named++
+		named[journal.SegmentName(g.Name)] = true
 		c.present(journal.SegmentName(g.Name), g.Size)
 	}
-	c.report.Orphans = max(0, len(c.sizes)-named)
+	for name := range c.sizes {
+		if !named[name] {
+			c.report.Orphans++
+		}
+	}
 	return nil
 }
 
-func (c *checker) present(name string, size int64) bool {
-	got, ok := c.sizes[name]
-	if !ok {
-		c.find(name, "it is missing")
-	} else if got != size {
-		c.find(name, "it has %d bytes instead of %d", got, size)
+// present compares an object's size with what the state says.
+func (c *checker) present(name string, size int64) (finding int, ok bool) {
+	got, there := c.sizes[name]
+	if !there {
+		return c.find(name, "it is missing"), false
 	}
-	return ok && got == size
+	if got != size {
+		return c.find(name, "it has %d bytes instead of %d", got, size), false
+	}
+	return 0, true
 }
 
 // segments reads every segment, which the local cache may hide.
@@ -183,60 +213,71 @@ func (c *checker) checkpoint(ctx context.Context) error {
 	return err
 }
 
-// snapshots walks everything that live snapshots reach, each distinct node once, and attaches to the
+// snapshots walks everything that live snapshots reach, each distinct node once, and adds to the
 // findings the snapshots that they touch.
 func (c *checker) snapshots(ctx context.Context) error {
-	var touched []journal.SnapshotID
 	for _, l := range c.state.Snapshots {
 		c.report.Snapshots++
-		damaged, err := c.walk(ctx, blob.Ref{Class: blob.Manifest, ID: l.Manifest})
+		damage, err := c.walk(ctx, blob.Ref{Class: blob.Manifest, ID: l.Manifest})
 		if err != nil {
 			return err
 		}
-		if damaged {
-			touched = append(touched, l.ID)
+		for _, number := range damage.ToArray() {
+			f := &c.report.Findings[number]
+			f.Snapshots = append(f.Snapshots, l.ID)
 		}
-	}
-	for i := range c.report.Findings {
-		c.report.Findings[i].Snapshots = touched
 	}
 	return nil
 }
 
-// walk reports whether a blob or anything beneath it is damaged.
-func (c *checker) walk(ctx context.Context, ref blob.Ref) (damaged bool, err error) {
+// walk returns the findings that touch a blob or anything beneath it.
+func (c *checker) walk(ctx context.Context, ref blob.Ref) (*roaring.Bitmap, error) {
 	if known, ok := c.visited[ref]; ok {
 		return known, nil
 	}
-	c.visited[ref] = false
-	defer func() { c.visited[ref] = damaged }()
-	good := slices.ContainsFunc(c.repo.copies(ref), func(f found) bool {
-		return !c.bad[f.number] && !c.badBlob[journal.Copy{Blob: ref, Pack: f.number}]
-	})
-	if !good {
-		c.find(ref.String(), "no good copy of this blob is left, and a snapshot needs it")
-		return true, nil
-	}
-	if !ref.Class.HasLinks() {
-		return false, nil
+	damage := c.copiesDamage(ref)
+	c.visited[ref] = damage
+	if !damage.IsEmpty() || !ref.Class.HasLinks() {
+		return damage, nil
 	}
 	n, err := c.repo.ReadNode(ctx, ref)
 	if errors.Is(err, ErrDamaged) {
-		c.find(ref.String(), "%v", err)
-		return true, nil
+		damage.AddInt(c.find(ref.String(), "%v", err))
+		return damage, nil
 	}
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	c.report.Nodes++
 	for _, l := range n.Links {
 		beneath, err := c.walk(ctx, l)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		damaged = damaged || beneath
+		damage.Or(beneath)
 	}
-	return damaged, nil
+	return damage, nil
+}
+
+// copiesDamage returns why no good copy of a blob is left, or nothing if there is one.
+func (c *checker) copiesDamage(ref blob.Ref) *roaring.Bitmap {
+	damage := roaring.New()
+	for _, f := range c.repo.copies(ref) {
+		pack, badPack := c.badPacks[f.number]
+		single, badCopy := c.badCopy[journal.Copy{Blob: ref, Pack: f.number}]
+		switch {
+		case badPack:
+			damage.AddInt(pack)
+		case badCopy:
+			damage.AddInt(single)
+		default:
+			return roaring.New()
+		}
+	}
+	if damage.IsEmpty() {
+		damage.AddInt(c.find(ref.String(), "it is in no pack, and a snapshot needs it"))
+	}
+	return damage
 }
 
 // data reads every pack and every blob in it.
@@ -248,7 +289,7 @@ func (c *checker) data(ctx context.Context, progress func(done, total int64)) er
 		}
 	}
 	for number, p := range c.state.Packs {
-		if p.Status == journal.DroppedPack || c.bad[uint32(number)] {
+		if _, bad := c.badPacks[uint32(number)]; bad || p.Status == journal.DroppedPack {
 			continue
 		}
 		if err := c.pack(ctx, uint32(number), p); err != nil {
@@ -262,35 +303,38 @@ func (c *checker) data(ctx context.Context, progress func(done, total int64)) er
 	return nil
 }
 
+// pack reads one pack and everything in it. A pack whose bytes are not those of its name may still have
+// blobs that open, so each is tried.
 func (c *checker) pack(ctx context.Context, number uint32, p journal.Pack) error {
 	name, base := p.Object()
 	data, err := c.repo.bucket.Get(ctx, name, base, p.Size)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return fmt.Errorf("read %s: %w", name, err)
 	}
-	if err != nil || seal.HashOf(data) != p.Name {
-		c.bad[number] = true
-		c.find(name, "pack %s does not hash to its name", p.Name.Short())
-	}
+	whole := seal.HashOf(data) == p.Name
 	reader := c.repo.packs.reader
 	rows, err := reader.Rows(data)
+	var keys []seal.SessionKey
+	if err == nil {
+		keys, _, err = reader.SessionKeys(data)
+	}
 	if err != nil {
-		c.bad[number] = true
-		c.find(name, "%v", err)
+		c.badPacks[number] = c.find(name, "pack %s: %v", p.Name.Short(), err)
 		return nil
 	}
-	keys, _, err := reader.SessionKeys(data)
-	if err != nil {
-		c.bad[number] = true
-		c.find(name, "%v", err)
-		return nil
+	rot := 0
+	if !whole {
+		rot = c.find(name, "pack %s does not hash to its name", p.Name.Short())
 	}
 	for _, row := range rows {
 		c.report.Blobs++
+		known := func(f found) bool { return f.number == number && f.row == row }
 		if _, err := reader.OpenBlob(keys, row, data[row.Offset:][:row.Stored]); err != nil {
-			c.badBlob[journal.Copy{Blob: row.Ref(), Pack: number}] = true
-			c.find(name, "%v", err)
-		} else if !slices.ContainsFunc(c.repo.copies(row.Ref()), func(f found) bool { return f.number == number && f.row == row }) {
+			if whole {
+				rot = c.find(name, "%v", err)
+			}
+			c.badCopy[journal.Copy{Blob: row.Ref(), Pack: number}] = rot
+		} else if !slices.ContainsFunc(c.repo.copies(row.Ref()), known) {
 			c.find(name, "the index does not know blob %v where the pack has it", row.Ref())
 		}
 	}
