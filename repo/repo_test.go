@@ -3,6 +3,7 @@ package repo
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -73,10 +74,9 @@ func tryBackup(r *Repository, c Commit, contents ...[]byte) (_ journal.Snapshot,
 // noise returns n bytes that do not compress, the same for the same seed.
 func noise(seed uint64, n int) []byte {
 	out := make([]byte, n)
-	r := rand.New(rand.NewPCG(seed, 1))
-	for i := range out {
-		out[i] = byte(r.Uint32())
-	}
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	_, _ = rand.NewChaCha8(key).Read(out) // never fails
 	return out
 }
 
