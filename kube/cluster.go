@@ -125,12 +125,20 @@ func (c *Cluster) Apply(ctx context.Context, r Resource, o Object, owner string)
 
 // Merge changes an object by a JSON merge patch (RFC 7386) and returns it as the server keeps it.
 func (c *Cluster) Merge(ctx context.Context, r Resource, namespace, name string, patch Object) (Object, error) {
+	return c.merge(ctx, r.key(namespace, name), r.path(namespace, name), patch)
+}
+
+// MergeStatus changes the status of an object as [Cluster.Merge] changes the rest.
+func (c *Cluster) MergeStatus(ctx context.Context, r Resource, namespace, name string, patch Object) (Object, error) {
+	return c.merge(ctx, r.key(namespace, name), r.path(namespace, name)+"/status", patch)
+}
+
+func (c *Cluster) merge(ctx context.Context, k Key, path string, patch Object) (Object, error) {
 	body, err := Canonical(patch)
 	if err != nil {
 		return nil, err
 	}
-	request := c.client.Patch("application/merge-patch+json").AbsPath(r.path(namespace, name))
-	return c.do(ctx, "patch "+r.key(namespace, name).String(), request.Body(body))
+	return c.do(ctx, "patch "+k.String(), c.client.Patch("application/merge-patch+json").AbsPath(path).Body(body))
 }
 
 // Delete deletes an object; what it owns goes in the background.

@@ -40,12 +40,12 @@ type Query struct {
 	PageSize  int    // objects a request, [DefaultPageSize] if zero
 }
 
-// List returns the objects of a resource in the order of their keys, as they were at one moment, and
-// the resourceVersion of that moment. It holds all of them in memory.
+// List returns the objects of a resource in the order of their keys, all as they were at one moment. It
+// holds them in memory.
 //
 // The order of the API server is nearly but not quite that of keys: it sorts by namespace/name, so
 // team-a/x comes before team/x.
-func (c *Cluster) List(ctx context.Context, r Resource, q Query) ([]Item, string, error) {
+func (c *Cluster) List(ctx context.Context, r Resource, q Query) ([]Item, error) {
 	size := q.PageSize
 	if size == 0 {
 		size = DefaultPageSize
@@ -54,20 +54,20 @@ func (c *Cluster) List(ctx context.Context, r Resource, q Query) ([]Item, string
 		if restarts > maxRestarts {
 			size = 0
 		}
-		items, revision, err := c.pages(ctx, r, q, size)
+		items, err := c.pages(ctx, r, q, size)
 		if statusCode(err) == http.StatusGone && size > 0 {
 			continue
 		}
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		slices.SortFunc(items, func(a, b Item) int { return a.Key.Compare(b.Key) })
-		return items, revision, nil
+		return items, nil
 	}
 }
 
 // pages reads a list page by page. All pages show the moment of the first.
-func (c *Cluster) pages(ctx context.Context, r Resource, q Query, size int) (items []Item, revision string, err error) {
+func (c *Cluster) pages(ctx context.Context, r Resource, q Query, size int) (items []Item, err error) {
 	attempt := "list " + r.String()
 	if q.Namespace != "" {
 		attempt += " of namespace " + q.Namespace
@@ -85,25 +85,24 @@ func (c *Cluster) pages(ctx context.Context, r Resource, q Query, size int) (ite
 		}
 		raw, err := c.raw(ctx, attempt, request)
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		var page struct {
-			Metadata struct{ ResourceVersion, Continue string }
+			Metadata struct{ Continue string }
 			Items    []json.RawMessage
 		}
 		if err := json.Unmarshal(raw, &page); err != nil {
-			return nil, "", fmt.Errorf("%s: read the answer: %w", attempt, err)
+			return nil, fmt.Errorf("%s: read the answer: %w", attempt, err)
 		}
 		for _, raw := range page.Items {
 			item, err := newItem(r, raw)
 			if err != nil {
-				return nil, "", fmt.Errorf("%s: read the answer: %w", attempt, err)
+				return nil, fmt.Errorf("%s: read the answer: %w", attempt, err)
 			}
 			items = append(items, item)
 		}
-		revision = page.Metadata.ResourceVersion
 		if next = page.Metadata.Continue; next == "" {
-			return items, revision, nil
+			return items, nil
 		}
 	}
 }

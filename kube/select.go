@@ -28,9 +28,6 @@ var uninteresting = [][2]string{
 
 // Selection is what a filter means in a cluster: resources and namespaces, resolved.
 type Selection struct {
-	// Revision is the resourceVersion at which the namespaces were listed: where the backup stands in
-	// the cluster's history. It is empty when the user may not list namespaces.
-	Revision string
 	// Warnings are remarks that make the selection not incomplete: names that excluded nothing.
 	Warnings []string
 	// Failures are what the filter means and could not be read.
@@ -140,10 +137,9 @@ func (s *Selection) findNamespaces(ctx context.Context) error {
 			}
 			found = append(found, item)
 		}
-		s.Revision = s.cluster.revision(ctx)
 	} else {
 		var err error
-		if found, s.Revision, err = s.cluster.List(ctx, namespaces, Query{}); err != nil {
+		if found, err = s.cluster.List(ctx, namespaces, Query{}); err != nil {
 			return err
 		}
 	}
@@ -162,15 +158,6 @@ func (s *Selection) findNamespaces(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// revision returns where the cluster's history stands, or nothing if the user may not know.
-func (c *Cluster) revision(ctx context.Context) string {
-	list, err := c.do(ctx, "list namespaces", c.client.Get().AbsPath(namespaces.path("", "")).Param("limit", "1"))
-	if err != nil {
-		return ""
-	}
-	return list.ResourceVersion()
 }
 
 // Namespaces returns the names of the chosen namespaces in order.

@@ -169,7 +169,7 @@ func (s *Selection) listOne(ctx context.Context, o WalkOptions, r Resource) List
 		}
 	}
 	for _, q := range queries {
-		items, _, err := s.cluster.List(ctx, r, q)
+		items, err := s.cluster.List(ctx, r, q)
 		if err != nil {
 			return Listing{Resource: r, Err: err}
 		}

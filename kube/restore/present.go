@@ -27,7 +27,7 @@ func newPresent(ctx context.Context, c *kube.Cluster, targets []kube.Key) (*pres
 		cluster: c, namespaces: map[string]kube.Item{},
 		spaces: map[[2]string]map[string]bool{}, listed: map[kube.Key]map[kube.Key]kube.Item{},
 	}
-	items, _, err := c.List(ctx, namespaceResource, kube.Query{})
+	items, err := c.List(ctx, namespaceResource, kube.Query{})
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (p *present) get(ctx context.Context, r kube.Resource, k kube.Key) (kube.Ob
 	}
 	objects, known := p.listed[scope]
 	if !known {
-		items, _, err := p.cluster.List(ctx, r, kube.Query{Namespace: scope.Namespace})
+		items, err := p.cluster.List(ctx, r, kube.Query{Namespace: scope.Namespace})
 		if err != nil && !errors.Is(err, kube.ErrAbsent) { // a kind that is not served yet has no objects
 			return nil, err
 		}

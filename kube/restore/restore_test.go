@@ -56,7 +56,7 @@ func harbour(s site, ns string) {
 	)
 	s.await("pods are there, the claim is bound", func() bool {
 		bound := s.get("v1", "PersistentVolumeClaim", ns, "data").Text("status", "phase") == "Bound"
-		pods, _, err := s.List(s.t.Context(), s.resource("v1", "Pod"), kube.Query{Namespace: ns})
+		pods, err := s.List(s.t.Context(), s.resource("v1", "Pod"), kube.Query{Namespace: ns})
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func lose(s site, ns string) {
 	s.remove("batch/v1", "Job", ns, "once")
 	s.remove("v1", "Pod", ns, "lone")
 	s.await("pods are gone", func() bool {
-		pods, _, err := s.List(s.t.Context(), s.resource("v1", "Pod"), kube.Query{Namespace: ns})
+		pods, err := s.List(s.t.Context(), s.resource("v1", "Pod"), kube.Query{Namespace: ns})
 		return err == nil && len(pods) == 0
 	})
 	s.remove("v1", "Namespace", "", ns)
