@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
@@ -44,29 +45,29 @@ func TestCrashAtAnyPointOfABackupHarmsNothing(t *testing.T) {
 	}
 	points := 0
 	for _, after := range []bool{false, true} {
-		for n := int64(1); ; n++ {
-			b := base.Clone()
-			err := work(dying(b, n, after))
-			if err != nil && !errors.Is(err, mem.ErrCrashed) {
-				t.Fatalf("crash at request %d: %v", n, err)
-			}
-			r := reopen(t, b, "")
-			for i, ref := range refs {
-				if got, err := r.Read(ctx, ref); err != nil || !bytes.Equal(got, old[i]) {
-					t.Fatalf("crash at request %d: earlier content reads as %d bytes, %v", n, len(got), err)
+		for n, outlived := int64(1), false; !outlived; n++ {
+			synctest.Test(t, func(t *testing.T) { // retries wait, but not in real time
+				b := base.Clone()
+				err := work(dying(b, n, after))
+				if err != nil && !errors.Is(err, mem.ErrCrashed) {
+					t.Fatalf("crash at request %d: %v", n, err)
 				}
-			}
-			if err := work(b); err != nil {
-				t.Fatalf("crash at request %d: next backup: %v", n, err)
-			}
-			r = reopen(t, b, "")
-			mustBeClean(t, r)
-			if got := len(r.Snapshots()); got != 2 {
-				t.Fatalf("crash at request %d: %d snapshots, want the earlier one and one of this backup", n, got)
-			}
-			if err == nil {
-				break // the machine outlived its work
-			}
+				outlived = err == nil
+				r := reopen(t, b, "")
+				for i, ref := range refs {
+					if got, err := r.Read(ctx, ref); err != nil || !bytes.Equal(got, old[i]) {
+						t.Fatalf("crash at request %d: earlier content reads as %d bytes, %v", n, len(got), err)
+					}
+				}
+				if err := work(b); err != nil {
+					t.Fatalf("crash at request %d: next backup: %v", n, err)
+				}
+				r = reopen(t, b, "")
+				mustBeClean(t, r)
+				if got := len(r.Snapshots()); got != 2 {
+					t.Fatalf("crash at request %d: %d snapshots, want the earlier one and one of this backup", n, got)
+				}
+			})
 			points++
 		}
 	}
