@@ -148,7 +148,7 @@ func (c *Chunker) Next() ([]byte, error) {
 	}
 	length := c.cut(data)
 	if length == 0 {
-		if c.err != io.EOF {
+		if c.err != io.EOF { //nolint:errorlint // an error that wraps io.EOF is a failure, not the end
 			return nil, c.err
 		}
 		length = len(data)

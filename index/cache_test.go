@@ -351,7 +351,6 @@ func TestMappingGoesWithItsSegmentAndNotBefore(t *testing.T) {
 			t.Error("no pack")
 		}
 	}
-	rows = nil
 	for deadline := time.Now().Add(10 * time.Second); mapped(path); runtime.GC() {
 		if time.Now().After(deadline) {
 			t.Fatal("the mapping outlives its segment")

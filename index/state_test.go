@@ -206,7 +206,7 @@ func TestDamagedStateFileIsNeverBelieved(t *testing.T) {
 
 	page := os.Getpagesize()
 	// The heads of pages and of their elements, densely; the rest by sample.
-	for i := 0; i < len(good); i++ {
+	for i := range good {
 		if i%page < 96 && i%5 == 0 || i%997 == 0 {
 			flipped := bytes.Clone(good)
 			flipped[i] ^= 0xff

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -197,7 +198,7 @@ func unlock(ctx context.Context, b storage.Bucket, id seal.RepositoryID, o OpenO
 		if err != nil {
 			return seal.Master{}, err
 		}
-		identities = append(identities[:len(identities):len(identities)], identity)
+		identities = append(slices.Clip(identities), identity)
 	}
 	slots, broken := 0, 0
 	for info, err := range b.List(ctx, keyFolder, "") {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/varve-dev/varve/repo/seal"
 	"github.com/varve-dev/varve/repo/storage"
@@ -59,8 +61,8 @@ func FindCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, belo
 		}
 		names = append(names, info.Name)
 	}
-	for i := len(names) - 1; i >= 0; i-- {
-		next, ok := ParseName(Folder + names[i][len(CheckpointFolder):])
+	for _, name := range slices.Backward(names) {
+		next, ok := ParseName(Folder + strings.TrimPrefix(name, CheckpointFolder))
 		if !ok || next >= below {
 			continue
 		}

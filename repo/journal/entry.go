@@ -227,8 +227,8 @@ func encode(keys *seal.Keys, e *Entry, inline []byte) ([]byte, blob.Hash, error)
 
 // open decodes the operations of entry n from the start of its stored form.
 func open(keys *seal.Keys, n uint64, data []byte) (*Stored, error) {
-	length, err := operationsEnd(data)
-	if err != nil || length > len(data) {
+	length, ok := operationsEnd(data)
+	if !ok || length > len(data) {
 		return nil, fmt.Errorf("entry %d is cut short or no entry: %w", n, ErrDamaged)
 	}
 	ops, err := keys.OpenCatalog(seal.Entry, sealName(n), data[prefixSize:length])
@@ -237,8 +237,7 @@ func open(keys *seal.Keys, n uint64, data []byte) (*Stored, error) {
 	}
 	s := &Stored{Hash: seal.HashOf(data[:length]), Inline: int64(length)}
 	rest, err := decoding.UnmarshalFirst(ops, &s.Entry)
-	var unknown *cbor.UnknownFieldError
-	if errors.As(err, &unknown) {
+	if _, unknown := errors.AsType[*cbor.UnknownFieldError](err); unknown {
 		return nil, fmt.Errorf("entry %d says what this version of varve does not know; use a newer one: %w", n, ErrDamaged)
 	}
 	if err != nil {
@@ -250,16 +249,16 @@ func open(keys *seal.Keys, n uint64, data []byte) (*Stored, error) {
 	return s, nil
 }
 
-// operationsEnd tells from the prefix of a stored entry where its operations end.
-func operationsEnd(data []byte) (int, error) {
+// operationsEnd tells from the prefix of a stored entry where its operations end, if it is one.
+func operationsEnd(data []byte) (end int, ok bool) {
 	if len(data) < prefixSize || string(data[:4]) != entryMagic || data[4] != entryVersion || data[5]|data[6]|data[7] != 0 {
-		return 0, ErrDamaged
+		return 0, false
 	}
 	length := binary.LittleEndian.Uint32(data[8:])
 	if length > MaxEntry-prefixSize {
-		return 0, ErrDamaged
+		return 0, false
 	}
-	return prefixSize + int(length), nil
+	return prefixSize + int(length), true
 }
 
 // readOperations fetches the operations of entry n, in one request when they are short.
@@ -268,8 +267,8 @@ func readOperations(ctx context.Context, b storage.Bucket, n uint64) ([]byte, er
 	if err != nil {
 		return nil, fmt.Errorf("read entry %d: %w", n, err)
 	}
-	end, err := operationsEnd(data)
-	if err != nil || end <= len(data) {
+	end, ok := operationsEnd(data)
+	if !ok || end <= len(data) {
 		return data, nil // what is wrong with it, open says
 	}
 	rest, err := b.Get(ctx, Name(n), int64(len(data)), int64(end-len(data)))

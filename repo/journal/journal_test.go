@@ -177,8 +177,7 @@ func TestStoreThatLetsTwoCreatesWinIsCaught(t *testing.T) {
 	begun(t, store)
 	rival := newJournal(store)
 	var once sync.Once
-	var view *mem.Bucket
-	view = store.View(func(_ context.Context, op mem.Op) mem.Fault {
+	view := store.View(func(_ context.Context, op mem.Op) mem.Fault {
 		if op.Kind == mem.Get && op.Name == Name(1) && op.Number > 3 { // the read-back
 			once.Do(func() {
 				if err := store.Delete(ctx, Name(1)); err != nil {

@@ -82,8 +82,7 @@ func OpenSlot(file []byte, with age.Identity) (m Master, id RepositoryID, err er
 		return m, id, fmt.Errorf("open key slot: %d bytes are more than %d: %w", len(file), maxSlot, ErrOpen)
 	}
 	r, err := age.Decrypt(bytes.NewReader(file), with)
-	var mismatch *age.NoIdentityMatchError
-	if errors.As(err, &mismatch) {
+	if _, mismatch := errors.AsType[*age.NoIdentityMatchError](err); mismatch {
 		return m, id, fmt.Errorf("open key slot: %w", ErrWrongKey)
 	}
 	if err != nil {

@@ -128,7 +128,7 @@ func (l *listing) entry(folder string, e fs.DirEntry) (string, error) {
 		l.noteStale(folder, e)
 		return "", nil
 	}
-	if storage.CheckName(name) != nil {
+	if ours := storage.CheckName(name) == nil; !ours {
 		return "", nil
 	}
 	mode := e.Type()
