@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/snapshot/files"
 )
 
 const (
@@ -35,28 +36,21 @@ type run struct {
 }
 
 // Apply does what was prepared and reports what became of every action. It returns an error only when
-// it could not go on; a single object that fails is in the report.
+// it could not go on; a single object that fails is in the report. Volumes come first, so that nothing
+// that is restored works on them before they are complete.
 func (p *Prepared) Apply(ctx context.Context) (Report, error) {
+	report := Report{Name: p.Name, Warnings: p.Warnings}
+	for i, v := range p.plan.Volumes {
+		written, err := files.Restore(ctx, p.deps.Snapshot.Files(p.Volumes[i]), p.contents, v.Path,
+			files.RestoreOptions{Policy: p.plan.ExistingFiles, Events: p.deps.Files})
+		report.Volumes = append(report.Volumes, VolumeResult{Volume: v, Files: written})
+		if err != nil {
+			return report, fmt.Errorf("restore volume %q: %w", v.Name, err)
+		}
+	}
 	r := &run{Prepared: p, outcomes: map[int]Outcome{}}
 	r.owners = owners{cluster: p.deps.Cluster, served: p.served, uids: map[string]string{}, known: map[ownerKey]string{}}
-	all := make([]int, len(p.Actions))
-	for i := range all {
-		all[i] = i
-	}
-	err := r.waves(ctx, all)
-	for round := 1; round <= maxRounds && err == nil; round++ {
-		failed := r.failed()
-		if len(failed) == 0 {
-			break
-		}
-		if err = sleep(ctx, time.Duration(round)*roundPause); err == nil {
-			err = r.waves(ctx, failed)
-		}
-	}
-	if err == nil {
-		err = r.adopt(ctx)
-	}
-	report := Report{Name: p.Name, Warnings: p.Warnings}
+	err := r.objects(ctx)
 	for i := range p.Actions {
 		if o, ok := r.outcomes[i]; ok {
 			report.Outcomes = append(report.Outcomes, o)
@@ -66,6 +60,30 @@ func (p *Prepared) Apply(ctx context.Context) (Report, error) {
 		}
 	}
 	return report, err
+}
+
+// objects does all actions, and again what failed, while there is hope.
+func (r *run) objects(ctx context.Context) error {
+	all := make([]int, len(r.Actions))
+	for i := range all {
+		all[i] = i
+	}
+	if err := r.waves(ctx, all); err != nil {
+		return err
+	}
+	for round := 1; round <= maxRounds; round++ {
+		failed := r.failed()
+		if len(failed) == 0 {
+			break
+		}
+		if err := sleep(ctx, time.Duration(round)*roundPause); err != nil {
+			return err
+		}
+		if err := r.waves(ctx, failed); err != nil {
+			return err
+		}
+	}
+	return r.adopt(ctx)
 }
 
 // failed returns the actions that failed and may succeed when tried again.
@@ -223,7 +241,7 @@ func (r *run) comes(uid string) bool {
 // source reads the object from the backup.
 func (r *run) source(ctx context.Context, a Action) (kube.Object, error) {
 	if a.entry != nil {
-		return a.entry.Object(ctx, r.deps.Source.Contents)
+		return a.entry.Object(ctx, r.contents)
 	}
 	return kube.Object{
 		"apiVersion": a.resource.APIVersion(), "kind": a.resource.Kind,
@@ -235,7 +253,7 @@ func (r *run) source(ctx context.Context, a Action) (kube.Object, error) {
 func (r *run) label(o kube.Object) {
 	o.Set(labelValue(r.Name), "metadata", "labels", labelRestore)
 	o.Set(labelValue(r.Name), "metadata", "labels", labelRestoreName)
-	o.Set(labelValue(r.deps.Source.Backup), "metadata", "labels", labelBackupName)
+	o.Set(labelValue(r.deps.Snapshot.Name), "metadata", "labels", labelBackupName)
 }
 
 // create makes the object. A kind whose definition is new may take a moment to be served.

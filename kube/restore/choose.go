@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/snapshot"
+	"github.com/varve-dev/varve/snapshot/content"
 	"github.com/varve-dev/varve/snapshot/tree"
 )
 
@@ -17,7 +19,7 @@ var namespaceKey = kube.Key{Resource: "namespaces"}
 
 // chooser finds the entries of a snapshot that a plan means.
 type chooser struct {
-	source    Source
+	contents  *content.Reader
 	filter    kube.Filter
 	choice    kube.Choice
 	globs     kube.Globs
@@ -28,8 +30,8 @@ type chooser struct {
 }
 
 // choose returns the entries that the plan means, and every Namespace object of the backup.
-func choose(ctx context.Context, s Source, p Plan) (*chooser, error) {
-	c := &chooser{source: s, filter: p.Filter, relations: kube.NewRelations(), spaces: map[string]kube.Entry{}}
+func choose(ctx context.Context, s *snapshot.Snapshot, contents *content.Reader, p Plan) (*chooser, error) {
+	c := &chooser{contents: contents, filter: p.Filter, relations: kube.NewRelations(), spaces: map[string]kube.Entry{}}
 	var err error
 	if c.globs, err = p.Filter.Namespaces(); err != nil {
 		return nil, err
@@ -37,11 +39,15 @@ func choose(ctx context.Context, s Source, p Plan) (*chooser, error) {
 	if c.selector, err = p.Filter.Selector(); err != nil {
 		return nil, err
 	}
-	if c.choice, err = p.Filter.Choose(s.Catalog); err != nil {
+	catalog, err := catalogOf(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if c.choice, err = p.Filter.Choose(catalog); err != nil {
 		return nil, fmt.Errorf("in the backup: %w", err)
 	}
 	var global []kube.Entry
-	for e, err := range s.Objects.Scan(ctx, tree.Range{}) {
+	for e, err := range s.Objects().Scan(ctx, tree.Range{}) {
 		if err != nil {
 			return nil, fmt.Errorf("read the objects of the backup: %w", err)
 		}
@@ -71,6 +77,18 @@ func choose(ctx context.Context, s Source, p Plan) (*chooser, error) {
 	return c, nil
 }
 
+// catalogOf returns what the cluster served when the backup was made.
+func catalogOf(ctx context.Context, s *snapshot.Snapshot) (*kube.Catalog, error) {
+	if s.Manifest.Objects.Empty() {
+		return &kube.Catalog{}, nil
+	}
+	text, err := s.Discovery(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return kube.ReadCatalog(text)
+}
+
 // missingNames returns the namespaces that the filter names and the backup does not have.
 func (c *chooser) missingNames() []string {
 	names, _ := c.globs.Names()
@@ -98,7 +116,7 @@ func (c *chooser) matches(ctx context.Context, e kube.Entry) (bool, error) {
 	if c.selector.Empty() {
 		return true, nil
 	}
-	o, err := e.Object(ctx, c.source.Contents)
+	o, err := e.Object(ctx, c.contents)
 	if err != nil {
 		return false, err
 	}
@@ -106,7 +124,7 @@ func (c *chooser) matches(ctx context.Context, e kube.Entry) (bool, error) {
 }
 
 func (c *chooser) reader(ctx context.Context, e kube.Entry) func() (kube.Object, error) {
-	return func() (kube.Object, error) { return e.Object(ctx, c.source.Contents) }
+	return func() (kube.Object, error) { return e.Object(ctx, c.contents) }
 }
 
 // addGlobal adds the objects of the whole cluster: all, none, or those related to what is chosen.

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"sync"
@@ -11,11 +12,9 @@ import (
 	"github.com/varve-dev/varve/kube"
 	"github.com/varve-dev/varve/kube/kubetest"
 	"github.com/varve-dev/varve/repo"
-	"github.com/varve-dev/varve/repo/blob"
-	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/storage/mem"
+	"github.com/varve-dev/varve/snapshot"
 	"github.com/varve-dev/varve/snapshot/content"
-	"github.com/varve-dev/varve/snapshot/tree"
 )
 
 // shared is the control plane that the tests of this package share, started by the first that needs it.
@@ -124,8 +123,18 @@ func (s site) await(what string, so func() bool) {
 	s.t.Fatalf("after half a minute not so: %s", what)
 }
 
-// snapshot stores what a filter selects in a repository in memory.
-func (s site) snapshot(f kube.Filter) Source {
+// source is a snapshot in a repository in memory.
+type source struct {
+	repository *repo.Repository
+	snapshot   *snapshot.Snapshot
+}
+
+func (s source) deps(to site) Deps {
+	return Deps{Repository: s.repository, Snapshot: s.snapshot, Cluster: to.Cluster}
+}
+
+// snapshot stores what a filter selects.
+func (s site) snapshot(f kube.Filter) source {
 	s.t.Helper()
 	catalog := s.catalog()
 	selection, err := s.Select(s.t.Context(), catalog, f)
@@ -148,8 +157,8 @@ func (s site) snapshot(f kube.Filter) Source {
 	})
 }
 
-// store stores objects, which come in the order of their keys, in a repository in memory.
-func store(t *testing.T, catalog *kube.Catalog, produce func(add func(kube.Key, kube.Object))) Source {
+// store stores objects, which come in the order of their keys.
+func store(t *testing.T, catalog *kube.Catalog, produce func(add func(kube.Key, kube.Object))) source {
 	t.Helper()
 	ctx := context.Background()
 	bucket := mem.New()
@@ -179,14 +188,21 @@ func store(t *testing.T, catalog *kube.Catalog, produce func(add func(kube.Key, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	manifest, err := writer.WriteNode(ctx, blob.Manifest, blob.Node{Links: []blob.Ref{result.Root.Ref}})
+	served, err := json.Marshal(catalog)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := writer.Commit(ctx, repo.Commit{ID: journal.SnapshotID{1}, Manifest: manifest, Started: time.Now()}); err != nil {
+	if _, err := snapshot.Commit(ctx, writer, snapshot.Draft{
+		Name: "nightly", Started: time.Now(), Complete: true, Discovery: served, TreeKey: repository.DeriveKey("tree"),
+		Objects: snapshot.Contents{Root: result.Root, Sparse: result.Sparse},
+	}); err != nil {
 		t.Fatal(err)
 	}
-	return Source{Backup: "nightly", Objects: tree.Open(repository, result.Root), Contents: content.NewReader(repository), Catalog: catalog}
+	stored, err := snapshot.Find(ctx, repository, "nightly")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return source{repository, stored}
 }
 
 func object(t *testing.T, text string) kube.Object {
@@ -197,6 +213,3 @@ func object(t *testing.T, text string) kube.Object {
 	}
 	return o
 }
-
-// kubeRange is all of a map.
-var kubeRange = tree.Range{}

@@ -9,19 +9,23 @@ import (
 	"time"
 
 	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/snapshot"
+	"github.com/varve-dev/varve/snapshot/content"
 )
 
 // Prepared is a restore whose every action is decided.
 type Prepared struct {
-	Name     string   // of the restore
-	Actions  []Action // in the order in which they are done
-	Warnings []string // that do not make it incomplete
+	Name     string            // of the restore
+	Actions  []Action          // in the order in which they are done
+	Volumes  []snapshot.Volume // to be written back, in the order of the plan
+	Warnings []string          // that do not make it incomplete
 
-	deps    Deps
-	plan    Plan
-	mapping mapping
-	served  *kube.Catalog
-	sources map[string]int // actions by the UID their object had in the backup
+	deps     Deps
+	contents *content.Reader
+	plan     Plan
+	mapping  mapping
+	served   *kube.Catalog
+	sources  map[string]int // actions by the UID their object had in the backup
 }
 
 // preparer is what is known while actions are decided.
@@ -40,7 +44,31 @@ func Prepare(ctx context.Context, d Deps, p Plan) (*Prepared, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	chosen, err := choose(ctx, d.Source, p)
+	prepared := &Prepared{
+		Name: p.Name, deps: d, plan: p, mapping: p.NamespaceMapping, sources: map[string]int{},
+		contents: content.NewReader(d.Repository),
+	}
+	if prepared.Name == "" {
+		now := d.Now
+		if now == nil {
+			now = time.Now
+		}
+		prepared.Name = d.Snapshot.Name + "-" + now().UTC().Format("20060102150405")
+	}
+	for _, v := range p.Volumes {
+		stored, err := d.Snapshot.Volume(ctx, v.Name)
+		if err != nil {
+			return nil, err
+		}
+		prepared.Volumes = append(prepared.Volumes, stored)
+	}
+	if p.WithoutObjects || len(p.Volumes) > 0 && d.Snapshot.Manifest.Objects.Empty() {
+		return prepared, nil
+	}
+	if d.Cluster == nil {
+		return nil, fmt.Errorf("%w: objects without a cluster", ErrPlan)
+	}
+	chosen, err := choose(ctx, d.Snapshot, prepared.contents, p)
 	if err != nil {
 		return nil, err
 	}
@@ -48,24 +76,21 @@ func Prepare(ctx context.Context, d Deps, p Plan) (*Prepared, error) {
 		return nil, err
 	}
 	b := &preparer{
-		Prepared: &Prepared{Name: p.Name, deps: d, plan: p, mapping: p.NamespaceMapping, sources: map[string]int{}},
-		chosen:   chosen, byUID: map[string]kube.Key{}, byKey: map[kube.Key]bool{},
+		Prepared: prepared, chosen: chosen, byUID: map[string]kube.Key{}, byKey: map[kube.Key]bool{},
 		defined: map[string]kube.Resource{}, selector: map[kube.Key]bool{},
 	}
-	if b.Name == "" {
-		now := d.Now
-		if now == nil {
-			now = time.Now
-		}
-		b.Name = d.Source.Backup + "-" + now().UTC().Format("20060102150405")
-	}
+	return prepared, b.prepare(ctx)
+}
+
+// prepare decides on the actions and puts them in order.
+func (b *preparer) prepare(ctx context.Context) error {
 	if err := b.look(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	for i := range chosen.chosen {
-		a, err := b.decide(ctx, &chosen.chosen[i])
+	for i := range b.chosen.chosen {
+		a, err := b.decide(ctx, &b.chosen.chosen[i])
 		if err != nil {
-			return nil, err
+			return err
 		}
 		b.Actions = append(b.Actions, a)
 	}
@@ -79,7 +104,7 @@ func Prepare(ctx context.Context, d Deps, p Plan) (*Prepared, error) {
 			b.sources[a.entry.Attributes.UID] = i
 		}
 	}
-	return b.Prepared, nil
+	return nil
 }
 
 // look gathers what decisions about one object need to know of the others and of the target.
@@ -104,13 +129,13 @@ func (b *preparer) look(ctx context.Context) (err error) {
 		targets = append(targets, b.mapping.key(e.Key))
 		switch {
 		case e.Key.Resource == "customresourcedefinitions":
-			o, err := e.Object(ctx, b.deps.Source.Contents)
+			o, err := e.Object(ctx, b.contents)
 			if err != nil {
 				return err
 			}
 			b.defined[e.Key.Name] = kube.DefinedBy(o)
 		case e.Key.Group == "" && e.Key.Resource == "services":
-			o, err := e.Object(ctx, b.deps.Source.Contents)
+			o, err := e.Object(ctx, b.contents)
 			if err != nil {
 				return err
 			}
@@ -124,7 +149,7 @@ func (b *preparer) look(ctx context.Context) (err error) {
 // decide finds out what is to be done with one object.
 func (b *preparer) decide(ctx context.Context, e *kube.Entry) (Action, error) {
 	a := Action{Key: e.Key, Target: b.mapping.key(e.Key), Wave: waveOf(e.Key), entry: e}
-	o, err := e.Object(ctx, b.deps.Source.Contents)
+	o, err := e.Object(ctx, b.contents)
 	if err != nil {
 		return Action{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/snapshot/files"
 )
 
 // Verb is what is to be done with an object.
@@ -61,7 +62,13 @@ type Report struct {
 	Name     string    // of the restore
 	Outcomes []Outcome // in the order of waves and keys
 	Warnings []string  // that make it not incomplete
-	// Volumes that were written back stand in the report of package files; they are no objects.
+	Volumes  []VolumeResult
+}
+
+// VolumeResult is what became of a volume.
+type VolumeResult struct {
+	Volume
+	Files files.RestoreReport
 }
 
 // Count returns how many objects had one of the results.
@@ -82,4 +89,6 @@ func (r Report) Failures() []Outcome {
 
 // Complete reports whether everything selected is in the cluster now, apart from what was left out for
 // a reason.
-func (r Report) Complete() bool { return r.Count(Failed) == 0 }
+func (r Report) Complete() bool {
+	return r.Count(Failed) == 0 && !slices.ContainsFunc(r.Volumes, func(v VolumeResult) bool { return !v.Files.Complete() })
+}

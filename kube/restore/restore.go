@@ -27,8 +27,9 @@ import (
 	"time"
 
 	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/snapshot"
 	"github.com/varve-dev/varve/snapshot/content"
-	"github.com/varve-dev/varve/snapshot/tree"
+	"github.com/varve-dev/varve/snapshot/files"
 )
 
 // Existing says what to do with an object that is there and differs from the backup.
@@ -57,8 +58,10 @@ type Plan struct {
 	Name string `json:"name,omitempty"`
 	// Filter says which objects of the backup are meant; namespaces by their names in the backup.
 	Filter kube.Filter `json:"filter"`
-	// AllowEmpty makes a selection of nothing no error.
+	// AllowEmpty makes a selection of no object no error.
 	AllowEmpty bool `json:"allowEmpty,omitempty"`
+	// WithoutObjects restores volumes only and needs no cluster.
+	WithoutObjects bool `json:"withoutObjects,omitempty"`
 	// NamespaceMapping gives namespaces other names, from name in the backup to name in the cluster.
 	NamespaceMapping map[string]string `json:"namespaceMapping,omitempty"`
 
@@ -66,22 +69,26 @@ type Plan struct {
 	Jobs              Jobs     `json:"jobs,omitempty"`
 	Completed         bool     `json:"completed,omitempty"`         // also Pods and Jobs that had finished
 	PreserveNodePorts bool     `json:"preserveNodePorts,omitempty"` // of Services, instead of new ones
+
+	Volumes       []Volume     `json:"volumes,omitempty"`       // written back before any object
+	ExistingFiles files.Policy `json:"existingFiles,omitempty"` // what is done with files in their folders
 }
 
-// Source is what a snapshot holds of a cluster's objects.
-type Source struct {
-	Backup   string          // the snapshot's name, for labels
-	Objects  *tree.Map       // its map of objects
-	Contents *content.Reader // reads what the map refers to
-	Catalog  *kube.Catalog   // what the source cluster served
+// Volume is a volume of the snapshot and the folder that it is written back to.
+type Volume struct {
+	Name string `json:"name"`
+	Path string `json:"path"`
 }
 
 // Deps are what a restore works with.
 type Deps struct {
-	Source  Source
-	Cluster *kube.Cluster // the target
+	Repository content.Loader // in which the snapshot is; *repo.Repository is one
+	Snapshot   *snapshot.Snapshot
+	Cluster    *kube.Cluster // the target; not needed without objects
 	// Progress, if set, is told of every outcome. It is called by one goroutine at a time.
 	Progress func(Outcome)
+	// Files are told of the progress of volumes.
+	Files files.Events
 	// Parallel is how many objects are restored at the same time, 8 if zero.
 	Parallel int
 	// Now is the clock, [time.Now] if nil.
@@ -106,6 +113,7 @@ func Run(ctx context.Context, d Deps, p Plan) (Report, error) {
 	return prepared.Apply(ctx)
 }
 
+// check refuses a plan that contradicts itself.
 func (p Plan) check() error {
 	switch p.Existing {
 	case ExistingKeep, ExistingUpdate:
@@ -116,6 +124,14 @@ func (p Plan) check() error {
 	case JobsRun, JobsSuspend, JobsSkip:
 	default:
 		return fmt.Errorf("%w: unknown policy %q for Jobs", ErrPlan, p.Jobs)
+	}
+	if p.WithoutObjects && len(p.Volumes) == 0 {
+		return fmt.Errorf("%w: neither objects nor volumes", ErrPlan)
+	}
+	for _, v := range p.Volumes {
+		if v.Name == "" || v.Path == "" {
+			return fmt.Errorf("%w: a volume needs a name and a path", ErrPlan)
+		}
 	}
 	for from, to := range p.NamespaceMapping {
 		if from == "" || to == "" || strings.ContainsAny(from+to, "/%*?") {

@@ -7,11 +7,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/snapshot/content"
+	"github.com/varve-dev/varve/snapshot/tree"
 )
-
-const definition = `{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{"name":"boats.%[1]s"},
-	"spec":{"group":"%[1]s","scope":"Namespaced","names":{"kind":"Boat","plural":"boats"},
-	"versions":[{"name":"v1","served":true,"storage":true,"subresources":{"status":{}},"schema":{"openAPIV3Schema":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}}]}}`
 
 // harbour fills a namespace with objects of many kinds and waits until controllers are done with them.
 func harbour(s site, ns string) {
@@ -93,10 +91,10 @@ func lose(s site, ns string) {
 }
 
 // contents returns the objects of a source by key, cleaned, as JSON text.
-func contents(t *testing.T, s Source, keep func(kube.Key) bool) map[string]string {
+func contents(t *testing.T, s source, keep func(kube.Key) bool) map[string]string {
 	t.Helper()
-	found := map[string]string{}
-	for e, err := range s.Objects.Scan(t.Context(), kubeRange) {
+	found, reader := map[string]string{}, content.NewReader(s.repository)
+	for e, err := range s.snapshot.Objects().Scan(t.Context(), tree.Range{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +105,7 @@ func contents(t *testing.T, s Source, keep func(kube.Key) bool) map[string]strin
 		if !keep(entry.Key) {
 			continue
 		}
-		o, err := entry.Object(t.Context(), s.Contents)
+		o, err := entry.Object(t.Context(), reader)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +140,7 @@ func TestLostNamespaceComesBack(t *testing.T) {
 	source := s.snapshot(kube.Filter{IncludedNamespaces: []string{"harbour"}})
 	lose(s, "harbour")
 
-	r, err := Run(t.Context(), Deps{Source: source, Cluster: s.Cluster}, Plan{})
+	r, err := Run(t.Context(), source.deps(s), Plan{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +183,7 @@ func TestLostNamespaceComesBack(t *testing.T) {
 		t.Errorf("labels of a restored object: %v", labels)
 	}
 
-	again, err := Run(t.Context(), Deps{Source: source, Cluster: s.Cluster}, Plan{})
+	again, err := Run(t.Context(), source.deps(s), Plan{})
 	if err != nil {
 		t.Fatal(err)
 	}
