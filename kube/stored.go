@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 )
 
@@ -27,9 +28,7 @@ var stateFields = []string{"generation", "managedFields"}
 // shapes its fields have.
 func Store(o Object) (Stored, error) {
 	body, state := Object{}, Object{}
-	for field, value := range o {
-		body[field] = value
-	}
+	maps.Copy(body, o)
 	if status, ok := body["status"]; ok {
 		state["status"] = status
 		delete(body, "status")
@@ -37,9 +36,7 @@ func Store(o Object) (Stored, error) {
 	var s Stored
 	if metadata, ok := o["metadata"].(map[string]any); ok {
 		kept, moved := make(map[string]any, len(metadata)), map[string]any{}
-		for field, value := range metadata {
-			kept[field] = value
-		}
+		maps.Copy(kept, metadata)
 		for _, field := range stateFields {
 			if value, ok := kept[field]; ok {
 				moved[field] = value
@@ -85,9 +82,7 @@ func (s Stored) Object() (Object, error) {
 		if moved != nil && metadata == nil {
 			return nil, fmt.Errorf("read the state of an object: it has metadata and the body has none")
 		}
-		for field, value := range moved {
-			metadata[field] = value
-		}
+		maps.Copy(metadata, moved)
 		if status, ok := state["status"]; ok {
 			o["status"] = status
 		}

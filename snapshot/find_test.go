@@ -161,7 +161,7 @@ func TestBeginningsOfIDsMustBeUnique(t *testing.T) {
 
 func TestParent(t *testing.T) {
 	objects := map[string]string{"apps/deployments/a/b": "1"}
-	make := func(name, schedule, cluster string, complete bool, minute int, withObjects bool, volumes ...string) run {
+	draft := func(name, schedule, cluster string, complete bool, minute int, withObjects bool, volumes ...string) run {
 		in := at(name, schedule, minute)
 		in.draft.Cluster, in.draft.Complete = cluster, complete
 		if withObjects {
@@ -174,12 +174,13 @@ func TestParent(t *testing.T) {
 		return in
 	}
 	history := []run{
-		make("full", "nightly", "c1", true, 1, true, "db", "web"),
-		make("web", "", "c1", true, 2, false, "web"),
-		make("objects", "hourly", "c1", true, 3, true),
-		make("partial", "hourly", "c1", false, 4, true, "db", "web"),
-		make("other", "hourly", "c2", true, 5, true, "db", "web"),
-		make("adhoc", "", "c1", true, 6, true),
+		draft("full", "nightly", "c1", true, 1, true, "db", "web"),
+		draft("web", "", "c1", true, 2, false, "web"),
+		draft("objects", "hourly", "c1", true, 3, true),
+		draft("partial", "hourly", "c1", false, 4, true, "db", "web"),
+		draft("other", "hourly", "c2", true, 5, true, "db", "web"),
+		draft("adhoc", "", "c1", true, 6, true),
+		draft("site", "", "c1", true, 7, false, "web"),
 	}
 	tests := []struct {
 		name string
@@ -189,6 +190,7 @@ func TestParent(t *testing.T) {
 		{"the same schedule before a newer one", ParentQuery{Cluster: "c1", Schedule: "hourly", Objects: true}, "objects"},
 		{"without a schedule of its own the newest", ParentQuery{Cluster: "c1", Name: "new", Objects: true}, "adhoc"},
 		{"the same name before a newer one", ParentQuery{Cluster: "c1", Name: "web", Volumes: []string{"web"}}, "web"},
+		{"with another name the newest", ParentQuery{Cluster: "c1", Name: "new", Volumes: []string{"web"}}, "site"},
 		{"what has more before the same schedule", ParentQuery{Cluster: "c1", Schedule: "hourly", Objects: true, Volumes: []string{"db"}}, "full"},
 		{"a new schedule", ParentQuery{Cluster: "c1", Schedule: "weekly", Objects: true, Volumes: []string{"db", "web"}}, "full"},
 		{"another cluster", ParentQuery{Cluster: "c2", Objects: true}, "other"},
@@ -199,7 +201,7 @@ func TestParent(t *testing.T) {
 	for _, in := range history {
 		backup(t, r.Repository, in)
 	}
-	r.lose(backup(t, r.Repository, make("lost", "hourly", "c1", true, 7, true, "db", "web")))
+	r.lose(backup(t, r.Repository, draft("lost", "hourly", "c1", true, 8, true, "db", "web")))
 	for _, tc := range tests {
 		s, err := Parent(t.Context(), r, tc.q)
 		got := ""

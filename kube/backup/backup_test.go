@@ -3,6 +3,7 @@ package backup
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,11 +82,7 @@ func digest(t *testing.T, l *lab, s *snapshot.Snapshot, key [32]byte) *snapshot.
 }
 
 func sums(d *snapshot.Digests) map[string]snapshot.Sum {
-	found := map[string]snapshot.Sum{}
-	for scope, sum := range d.All() {
-		found[scope] = sum
-	}
-	return found
+	return maps.Collect(d.All())
 }
 
 func TestDigestsDependOnContentAlone(t *testing.T) {

@@ -27,7 +27,7 @@ func (r *run) volume(ctx context.Context, v Volume) error {
 	report, err := files.Backup(ctx, files.Source{Root: v.Path}, assembler, before, files.Options{
 		ChangeDetection: r.plan.ChangeDetection,
 		Events: files.Events{Entry: func(_ string, a files.Attributes) {
-			r.progress.add(1, uint64(max(0, int64(a.Size))))
+			r.progress.add(1, uint64(max(0, a.Size)))
 		}},
 	})
 	if err != nil {

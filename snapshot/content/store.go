@@ -51,12 +51,10 @@ func (s *store) bundle(ctx context.Context, b *bundle) {
 
 func (s *store) start(write func()) {
 	s.slots <- struct{}{}
-	s.running.Add(1)
-	go func() {
-		defer s.running.Done()
+	s.running.Go(func() {
 		defer func() { <-s.slots }()
 		write()
-	}()
+	})
 }
 
 // StoreStream reads r to its end and stores it as chunks of class Data. It returns where they are,

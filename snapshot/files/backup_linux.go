@@ -196,7 +196,7 @@ func (b *backup) read(ctx context.Context, j *job) error {
 		b.lose(j, err)
 		return nil
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // nothing is written through it
 	j.opened = true
 	b.opt.Events.open(j.path)
 	if a.Xattrs, err = xattrsOf(int(f.Fd())); err != nil {
@@ -233,7 +233,7 @@ func (b *backup) store(ctx context.Context, src *source, size int64) (content.Pi
 		n += more
 	}
 	switch {
-	case err == io.EOF || err == io.ErrUnexpectedEOF:
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		piece.Data = head[:n]
 		return piece, nil
 	case err != nil:

@@ -66,7 +66,7 @@ func (f *folder) release() {
 	if f.last != nil {
 		f.last()
 	}
-	f.file.Close() // nothing was written through it
+	_ = f.file.Close() // nothing was written through it
 }
 
 // names returns the names in the directory in ascending order.
@@ -340,9 +340,10 @@ func timespecs(t time.Time) []unix.Timespec {
 
 // wrap names the attempt that failed, and says what it means where that can be told.
 func wrap(attempt string, err error) error {
-	switch err {
-	case nil:
+	if err == nil {
 		return nil
+	}
+	switch errno, _ := errors.AsType[unix.Errno](err); errno {
 	case unix.ENOENT, unix.ELOOP, unix.ENOTDIR, unix.ENXIO, unix.ESTALE:
 		return fmt.Errorf("%s: %w: %w", attempt, errGone, err)
 	case unix.EXDEV:

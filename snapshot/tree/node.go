@@ -90,8 +90,6 @@ func newEncoder(level int) *encoder {
 	return &encoder{body: []byte{byte(level)}, seen: map[blob.Ref]int{}}
 }
 
-func (enc *encoder) empty() bool { return len(enc.body) == 1 }
-
 func (enc *encoder) node() blob.Node { return blob.Node{Links: enc.links, Body: enc.body} }
 
 func (enc *encoder) entry(e Entry) {
