@@ -9,12 +9,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/kube/backup"
+	"github.com/varve-dev/varve/kube/restore"
 	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/pack"
 	"github.com/varve-dev/varve/repo/seal"
 	"github.com/varve-dev/varve/repo/storage"
 	"github.com/varve-dev/varve/repo/storage/dial"
+	"github.com/varve-dev/varve/snapshot"
+	"github.com/varve-dev/varve/snapshot/files"
 )
 
 // The exit codes, which docs/exit-codes.md explains.
@@ -93,6 +98,18 @@ func causes() []cause {
 		{pack.ErrDamaged, exitDamaged, damageHint},
 		{seal.ErrOpen, exitDamaged, damageHint},
 		{seal.ErrMismatch, exitDamaged, damageHint},
+		{snapshot.ErrMalformed, exitDamaged, damageHint},
+		{snapshot.ErrNotFound, exitUsage, "varve snapshot list shows what there is"},
+		{snapshot.ErrAmbiguous, exitUsage, "name it by its ID"},
+		{kube.ErrNoAccess, exitUsage, "give --kubeconfig FILE, or leave Kubernetes out with --objects none"},
+		{kube.ErrUnreachable, exitUnreachable, "is it the right --context, and does kubectl reach it?"},
+		{kube.ErrForbidden, exitUnreachable, "the account of the kubeconfig needs the right to do this"},
+		{kube.ErrFilter, exitUsage, ""},
+		{backup.ErrPlan, exitUsage, ""},
+		{backup.ErrEmptySelection, exitUsage, "no backup was made; --allow-empty makes an empty one"},
+		{restore.ErrPlan, exitUsage, ""},
+		{restore.ErrEmptySelection, exitUsage, "varve snapshot ls shows what the backup has"},
+		{files.ErrNotEmpty, exitFailed, "name another folder, or say --files-policy overwrite or keep"},
 		{storage.ErrNoBucket, exitUnreachable, "is the path right, and the disk mounted? varve repo init creates it"},
 	}
 }
@@ -106,6 +123,10 @@ func explain(err error) (code int, hint string) {
 			code, hint = c.code, c.hint
 			break
 		}
+	}
+	var unknown *kube.UnknownResourceError
+	if errors.As(err, &unknown) {
+		code, hint = exitUsage, "kubectl api-resources lists them; --ignore-unknown lets the name pass"
 	}
 	var f failure
 	if errors.As(err, &f) {
@@ -157,6 +178,9 @@ func (a *app) report(err error) int {
 func (a *app) warn(format string, args ...any) {
 	fmt.Fprintf(a.Stderr, "varve: warning: %s\n", printable(fmt.Sprintf(format, args...)))
 }
+
+// note says something on standard error that is no result.
+func (a *app) note(text string) { fmt.Fprintln(a.Stderr, text) }
 
 // printable escapes what would move a terminal's cursor, but for the ends of lines.
 func printable(message string) string {

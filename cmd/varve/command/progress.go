@@ -5,7 +5,6 @@ import (
 	"io"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/term"
@@ -18,39 +17,62 @@ const (
 )
 
 // progress tells on standard error how far something is, from when it starts until it is stopped.
-// Counting is safe for concurrent use and costs an atomic addition.
 type progress struct {
-	what    string
-	objects atomic.Int64
-	files   atomic.Int64
-	bytes   atomic.Int64       // read or written
-	total   atomic.Int64       // of bytes, when it is known
-	stored  func() (new int64) // bytes that were not known yet; may be nil
-	phase   atomic.Pointer[string]
+	out     io.Writer
+	live    bool // on a terminal
+	width   func() int
+	started time.Time
+	drawn   sync.WaitGroup
 
-	out      io.Writer
-	live     bool // on a terminal
-	width    func() int
-	started  time.Time
-	finished chan struct{}
-	drawn    sync.WaitGroup
+	mu       sync.Mutex
+	finished chan struct{} // nil when it was stopped
+	now      standing
+}
+
+// standing is how far something is. What is zero is not spoken of.
+type standing struct {
+	what    string // backup, volume data, check
+	objects int64
+	files   int64
+	bytes   int64
+	total   int64 // that bytes will be in the end, as far as is known
+	fresh   int64 // bytes that the repository did not have
 }
 
 // progress starts to tell. The caller stops it before it writes anything else.
 func (a *app) progress(what string) *progress {
 	fd := int(a.Stderr.Fd())
-	p := &progress{what: what, out: a.Stderr, live: term.IsTerminal(fd), started: time.Now(), finished: make(chan struct{})}
+	p := &progress{out: a.Stderr, live: term.IsTerminal(fd), started: time.Now(), finished: make(chan struct{}), now: standing{what: what}}
 	p.width = func() int {
 		if w, _, err := term.GetSize(fd); err == nil && w > 0 {
 			return w
 		}
 		return 80
 	}
-	p.drawn.Go(p.run)
+	finished := p.finished
+	p.drawn.Go(func() { p.run(finished) })
 	return p
 }
 
-func (p *progress) run() {
+// update changes what is told. It may be called by many goroutines.
+func (p *progress) update(change func(*standing)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(&p.now)
+}
+
+// stop ends the telling and clears the terminal's line. Only the first call does anything.
+func (p *progress) stop() {
+	p.mu.Lock()
+	if p.finished != nil {
+		close(p.finished)
+		p.finished = nil
+	}
+	p.mu.Unlock()
+	p.drawn.Wait()
+}
+
+func (p *progress) run(finished <-chan struct{}) {
 	every := lineEvery
 	if p.live {
 		every = redrawEvery
@@ -59,67 +81,49 @@ func (p *progress) run() {
 	defer ticks.Stop()
 	for {
 		select {
-		case <-p.finished:
+		case <-finished:
 			if p.live {
 				fmt.Fprint(p.out, "\r\x1b[K")
 			}
 			return
 		case now := <-ticks.C:
-			p.draw(now)
+			p.draw(now.Sub(p.started))
 		}
 	}
 }
 
-func (p *progress) draw(now time.Time) {
-	line := p.line(now)
+func (p *progress) draw(elapsed time.Duration) {
+	p.mu.Lock()
+	line := []rune(p.now.line(elapsed))
+	p.mu.Unlock()
 	if !p.live {
-		fmt.Fprintln(p.out, line)
+		fmt.Fprintln(p.out, string(line))
 		return
 	}
-	if room := p.width() - 1; len(line) > room {
-		line = line[:room]
-	}
-	fmt.Fprint(p.out, "\r\x1b[K"+line)
+	line = line[:min(len(line), p.width()-1)] // a longer one would not be cleared as a whole
+	fmt.Fprint(p.out, "\r\x1b[K"+string(line))
 }
 
-// line is what there is to say: only counts that moved, and ASCII alone, so that a byte is a column.
-func (p *progress) line(now time.Time) string {
-	elapsed := now.Sub(p.started)
-	said := []string{p.what}
-	if phase := p.phase.Load(); phase != nil {
-		said[0] += " (" + *phase + ")"
+func (s standing) line(elapsed time.Duration) string {
+	said := []string{s.what}
+	if s.objects > 0 {
+		said = append(said, counted(s.objects, "object"))
 	}
-	if n := p.objects.Load(); n > 0 {
-		said = append(said, counted(n, "object"))
+	if s.files > 0 {
+		said = append(said, counted(s.files, "file"))
 	}
-	if n := p.files.Load(); n > 0 {
-		said = append(said, counted(n, "file"))
-	}
-	if n := p.bytes.Load(); n > 0 {
-		if total := p.total.Load(); total > 0 {
-			said = append(said, fmt.Sprintf("%s of %s (%d %%)", size(n), size(total), 100*n/total))
-		} else {
-			said = append(said, size(n))
+	if s.bytes > 0 {
+		amount := size(s.bytes)
+		if s.total >= s.bytes {
+			amount += fmt.Sprintf(" of %s (%d %%)", size(s.total), 100*s.bytes/s.total)
 		}
-		said = append(said, size(int64(float64(n)/elapsed.Seconds()))+"/s")
+		said = append(said, amount)
 	}
-	if p.stored != nil {
-		if n := p.stored(); n > 0 {
-			said = append(said, size(n)+" new")
-		}
+	if s.fresh > 0 {
+		said = append(said, size(s.fresh)+" new")
+	}
+	if s.bytes > 0 && elapsed >= time.Second {
+		said = append(said, size(int64(float64(s.bytes)/elapsed.Seconds()))+"/s")
 	}
 	return strings.Join(append(said, took(elapsed.Truncate(time.Second))), "  ")
-}
-
-// set says how much of a known total is done.
-func (p *progress) set(phase string, done, total int64) {
-	p.phase.Store(&phase)
-	p.bytes.Store(done)
-	p.total.Store(total)
-}
-
-// stop ends the telling and clears the terminal's line.
-func (p *progress) stop() {
-	close(p.finished)
-	p.drawn.Wait()
 }

@@ -131,7 +131,7 @@ the snapshots that it touches. Check changes nothing.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.withRepository(c.Context(), func(s *session) error {
 				p := a.progress("check")
-				options.Progress = func(done, total int64) { p.set("read", done, total) }
+				options.Progress = func(done, total int64) { p.update(func(s *standing) { s.bytes, s.total = done, total }) }
 				report, err := s.Check(c.Context(), options)
 				p.stop()
 				if err != nil {

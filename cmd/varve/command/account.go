@@ -1,0 +1,302 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/kube/backup"
+	"github.com/varve-dev/varve/repo/storage/meter"
+	"github.com/varve-dev/varve/snapshot"
+)
+
+// account is what a backup did and what it cost. Bytes are of contents, but for those stored.
+type account struct {
+	snapshotRow
+	Status    string            `json:"status"`
+	Parent    string            `json:"parent,omitempty"` // name of the backup it was compared with
+	Seconds   float64           `json:"seconds"`
+	Unchanged uint64            `json:"unchanged"` // objects that were not read again
+	Files     int64             `json:"files"`
+	Folders   []volumeAccount   `json:"volumeData,omitempty"`
+	Read      uint64            `json:"readBytes"`   // from the cluster and the folders
+	New       int64             `json:"newBytes"`    // that the repository did not have
+	Stored    int64             `json:"storedBytes"` // that the bucket took
+	Packs     int64             `json:"packs"`
+	Requests  requestCounts     `json:"requests"`
+	Ratio     float64           `json:"ratio"` // bytes in the backup for each one stored
+	Digest    snapshot.Sum      `json:"digest"`
+	Results   []snapshot.Result `json:"results,omitempty"`
+}
+
+type volumeAccount struct {
+	Name        string `json:"name"`
+	Path        string `json:"path"`
+	Files       int64  `json:"files"`
+	Directories int64  `json:"directories"`
+	Symlinks    int64  `json:"symlinks"`
+	Bytes       int64  `json:"bytes"`
+	Read        int64  `json:"filesRead"`
+	ReadBytes   int64  `json:"readBytes"`
+}
+
+// requestCounts are requests to the bucket.
+type requestCounts struct {
+	Create int64 `json:"create"`
+	Get    int64 `json:"get"`
+	Stat   int64 `json:"stat"`
+	List   int64 `json:"list"`
+	Delete int64 `json:"delete"`
+}
+
+func (r requestCounts) String() string {
+	var kinds []string
+	for _, k := range []struct {
+		n    int64
+		name string
+	}{{r.Create, "create"}, {r.Get, "get"}, {r.Stat, "stat"}, {r.List, "list"}, {r.Delete, "delete"}} {
+		if k.n > 0 {
+			kinds = append(kinds, count(k.n)+" "+k.name)
+		}
+	}
+	return strings.Join(kinds, ", ")
+}
+
+func accountOf(made *snapshot.Snapshot, r backup.Result, c meter.Counts) account {
+	a := account{snapshotRow: rowOf(made), Parent: r.Parent, Seconds: r.Completed.Sub(r.Started).Seconds(), Unchanged: r.Unchanged,
+		Read: made.Stats.ReadBytes, New: r.Written.NewBytes, Stored: r.Written.StoredBytes, Packs: r.Written.Packs,
+		Requests: requestCounts{c.Create, c.Get, c.Stat, c.List, c.Delete}, Digest: r.Digest, Results: r.Results}
+	a.Status = a.phase()
+	for _, v := range r.Volumes {
+		a.Files += v.Files.Files
+		a.Folders = append(a.Folders, volumeAccount{Name: v.Name, Path: v.Path, Files: v.Files.Files, Directories: v.Files.Directories,
+			Symlinks: v.Files.Symlinks, Bytes: v.Files.Bytes, Read: v.Files.Read, ReadBytes: v.Files.ReadBytes})
+	}
+	if a.Stored > 0 {
+		a.Ratio = float64(a.Bytes) / float64(a.Stored)
+	}
+	return a
+}
+
+// showBackup shows the account of a backup, and fails if something is missing.
+func (a *app) showBackup(made *snapshot.Snapshot, r backup.Result, c meter.Counts) error {
+	x := accountOf(made, r, c)
+	err := a.show(x, func(t *sheet) {
+		t.row("Backup:", name(x.Name)+" ("+x.Status+")")
+		t.row("Snapshot:", x.ID)
+		if x.Parent != "" {
+			t.row("Compared with:", name(x.Parent))
+		}
+		t.row("Duration:", took(time.Duration(x.Seconds*float64(time.Second))))
+		if x.Objects > 0 || len(x.Folders) == 0 {
+			t.row("Objects:", fmt.Sprintf("%s, %s unchanged", count(x.Objects), count(x.Unchanged)))
+		}
+		for _, v := range x.Folders {
+			t.row("Volume "+name(v.Name)+":", fmt.Sprintf("%s, %s; %s read", counted(v.Files, "file"), size(v.Bytes), count(v.Read)))
+		}
+		t.row("Size:", size(int64(x.Bytes)))
+		t.row("Read:", size(int64(x.Read)))
+		t.row("New:", size(x.New))
+		t.row("Stored:", storedText(x))
+		t.row("Requests:", x.Requests.String())
+		writeResults(t, x.Results, fewResults)
+	})
+	if err != nil || x.Complete {
+		return err
+	}
+	return failure{err: fmt.Errorf("the backup is incomplete: %s missing", counted(x.Errors, "item")), code: exitIncomplete,
+		hint: "varve backup describe " + short(x.ID) + " --details names each"}
+}
+
+func storedText(x account) string {
+	text := fmt.Sprintf("%s, of it %s", size(x.Stored), counted(x.Packs, "pack"))
+	if x.Packs == 0 {
+		text = size(x.Stored) + " in one journal entry"
+	}
+	if x.Ratio >= 1 {
+		text += fmt.Sprintf("; ratio %.1f", x.Ratio)
+	}
+	return text
+}
+
+// fewResults is how many errors and warnings are shown where they are not the point.
+const fewResults = 20
+
+// writeResults lists errors first, then warnings.
+func writeResults(t *sheet, results []snapshot.Result, most int) {
+	sorted := slices.Clone(results)
+	slices.SortStableFunc(sorted, func(a, b snapshot.Result) int { return int(a.Severity) - int(b.Severity) })
+	if len(sorted) > 0 {
+		t.line("")
+	}
+	for i, r := range sorted {
+		if i == most {
+			t.line("and %s more", count(len(sorted)-most))
+			return
+		}
+		if r.Item == "" {
+			t.line("%s: %s", r.Severity, escaped(r.Message))
+		} else {
+			t.line("%s: %s: %s", r.Severity, name(r.Item), escaped(r.Message))
+		}
+	}
+}
+
+func (a *app) showBackups(found []*snapshot.Snapshot) error {
+	rows := make([]snapshotRow, len(found))
+	for i, one := range found {
+		rows[i] = rowOf(one)
+	}
+	now := time.Now()
+	err := a.show(rows, func(t *sheet) {
+		if len(rows) == 0 {
+			return
+		}
+		t.row("NAME", "STATUS", "ERRORS", "WARNINGS", "AGE", "EXPIRES IN", "OBJECTS", "VOLUMES", "SNAPSHOT")
+		for _, r := range rows {
+			expires := never
+			if r.Expires != nil {
+				expires = age(now, *r.Expires)
+			}
+			t.row(name(r.Name), r.phase(), count(r.Errors), count(r.Warnings), age(r.Started, now), expires, count(r.Objects),
+				count(r.Volumes), short(r.ID))
+		}
+	})
+	if err == nil && len(rows) == 0 && a.output == asTable {
+		a.note("no backups")
+	}
+	return err
+}
+
+// description is all that is known of a backup.
+type description struct {
+	snapshotRow
+	Status     string            `json:"status"`
+	Plan       json.RawMessage   `json:"plan,omitempty"`
+	VolumeData []volumeSize      `json:"volumeData,omitempty"`
+	Digest     snapshot.Sum      `json:"digest"`
+	Resources  []resourceCount   `json:"resources,omitempty"`
+	Results    []snapshot.Result `json:"results,omitempty"`
+}
+
+type volumeSize struct {
+	Name    string `json:"name"`
+	Entries uint64 `json:"entries"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+type resourceCount struct {
+	Resource   string            `json:"resource"`
+	Objects    uint64            `json:"objects"`
+	Namespaces map[string]uint64 `json:"namespaces,omitempty"` // objects in each
+}
+
+func (a *app) describe(ctx context.Context, s *snapshot.Snapshot, details bool) error {
+	d := description{snapshotRow: rowOf(s), Digest: s.Digest}
+	d.Status = d.phase()
+	plan, err := s.Plan(ctx)
+	if err != nil {
+		return err
+	}
+	d.Plan = plan
+	volumes, err := s.Volumes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, v := range volumes {
+		d.VolumeData = append(d.VolumeData, volumeSize{v.Name, v.Root.Count, v.Root.Bytes})
+	}
+	if d.Results, err = s.Results(ctx); err != nil {
+		return err
+	}
+	digests, err := s.Digests(ctx)
+	if err != nil {
+		return err
+	}
+	if d.Resources, err = countResources(digests); err != nil {
+		return err
+	}
+	return a.show(d, func(t *sheet) { writeDescription(t, d, details) })
+}
+
+// countResources adds up the scopes of digests, each of which is a resource in a namespace.
+func countResources(d *snapshot.Digests) (counts []resourceCount, err error) {
+	for scope, sum := range d.All() {
+		k, err := kube.ParseKey([]byte(scope + "x")) // a scope is a key without its name
+		if err != nil {
+			return nil, err
+		}
+		if n := len(counts); n == 0 || counts[n-1].Resource != k.GroupResource() {
+			counts = append(counts, resourceCount{Resource: k.GroupResource(), Namespaces: map[string]uint64{}})
+		}
+		last := &counts[len(counts)-1]
+		last.Objects += sum.Objects
+		if k.Namespace != "" {
+			last.Namespaces[k.Namespace] += sum.Objects
+		}
+	}
+	return counts, nil
+}
+
+func writeDescription(t *sheet, d description, details bool) {
+	t.row("Name:", name(d.Name))
+	t.row("Status:", d.Status)
+	t.row("Snapshot:", d.ID)
+	if d.Cluster != "" {
+		t.row("Cluster:", name(d.Cluster))
+	}
+	t.row("Started:", moment(d.Started))
+	t.row("Completed:", fmt.Sprintf("%s, after %s", moment(d.Completed), took(d.Completed.Sub(d.Started))))
+	expires := never
+	if d.Expires != nil {
+		expires = moment(*d.Expires)
+	}
+	t.row("Expires:", expires)
+	t.row("Objects:", objectsText(d))
+	for _, v := range d.VolumeData {
+		t.row("Volume "+name(v.Name)+":", fmt.Sprintf("%s entries, %s", count(v.Entries), size(int64(v.Bytes))))
+	}
+	t.row("Read:", size(int64(d.Stats.ReadBytes)))
+	t.row("New:", fmt.Sprintf("%s in %s", size(int64(d.Stats.NewBytes)), counted(d.Stats.NewBlobs, "blob")))
+	t.row("Stored:", size(int64(d.Stats.StoredBytes)))
+	t.row("Digest:", d.Digest.Body.String())
+	t.row("Plan:", escaped(string(d.Plan)))
+	t.row("Errors:", count(d.Errors))
+	t.row("Warnings:", count(d.Warnings))
+	most := fewResults
+	if details {
+		most = len(d.Results)
+		writeResources(t, d.Resources)
+	}
+	writeResults(t, d.Results, most)
+}
+
+func objectsText(d description) string {
+	if d.Objects == 0 {
+		return "none"
+	}
+	namespaces := map[string]bool{}
+	for _, r := range d.Resources {
+		for n := range r.Namespaces {
+			namespaces[n] = true
+		}
+	}
+	return fmt.Sprintf("%s of %s in %s", count(d.Objects), counted(len(d.Resources), "kind"), counted(len(namespaces), "namespace"))
+}
+
+func writeResources(t *sheet, resources []resourceCount) {
+	t.line("")
+	t.row("RESOURCE", "OBJECTS", "NAMESPACES")
+	for _, r := range resources {
+		var places []string
+		for _, n := range slices.Sorted(maps.Keys(r.Namespaces)) {
+			places = append(places, fmt.Sprintf("%s %s", name(n), count(r.Namespaces[n])))
+		}
+		t.row(name(r.Resource), count(r.Objects), strings.Join(places, ", "))
+	}
+}

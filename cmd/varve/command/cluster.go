@@ -1,0 +1,95 @@
+package command
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/varve-dev/varve/kube"
+)
+
+// clusterFlags say which cluster is meant and which of its objects. Their names are Ark's.
+type clusterFlags struct {
+	access  kube.Access
+	filter  kube.Filter
+	cluster bool   // the value of --include-cluster-resources, if it is given
+	objects string // where objects come from: the cluster, or none
+}
+
+// What --objects says.
+const (
+	fromCluster = "cluster"
+	noObjects   = "none"
+)
+
+func (f *clusterFlags) add(c *cobra.Command) {
+	flags := c.Flags()
+	flags.StringVar(&f.access.Kubeconfig, "kubeconfig", "", "`FILE` that says how to reach the cluster (default as kubectl does)")
+	flags.StringVar(&f.access.Context, "context", "", "`NAME` of the context in the kubeconfig")
+	flags.StringVar(&f.objects, "objects", fromCluster, "cluster, or none to leave Kubernetes out")
+	flags.StringSliceVar(&f.filter.IncludedNamespaces, "include-namespaces", nil, "`NAMES` or globs of namespaces (default all)")
+	flags.StringSliceVar(&f.filter.ExcludedNamespaces, "exclude-namespaces", nil, "`NAMES` or globs of namespaces to leave out")
+	flags.StringSliceVar(&f.filter.IncludedResources, "include-resources", nil, "`NAMES` of resources as kubectl knows them: deployments.apps, cm, *.cert-manager.io (default all)")
+	flags.StringSliceVar(&f.filter.ExcludedResources, "exclude-resources", nil, "`NAMES` of resources to leave out")
+	flags.StringVarP(&f.filter.LabelSelector, "selector", "l", "", "only objects with these `LABELS`: app=shop,tier!=cache")
+	flags.BoolVar(&f.cluster, "include-cluster-resources", false,
+		"objects of the whole cluster: true all, false none (default all with all namespaces, else those that are related)")
+	flags.BoolVar(&f.filter.IgnoreUnknown, "ignore-unknown", false, "take an unknown name in --include-resources as one that matches nothing")
+}
+
+// resolve checks what can be checked without a cluster.
+func (f *clusterFlags) resolve(c *cobra.Command) error {
+	if c.Flags().Changed("include-cluster-resources") {
+		f.filter.IncludeClusterResources = &f.cluster
+	}
+	if f.objects != fromCluster && f.objects != noObjects {
+		return usage("--objects %s: there are %s and %s", f.objects, fromCluster, noObjects)
+	}
+	for list, names := range map[string][]string{
+		"--include-namespaces": f.filter.IncludedNamespaces, "--exclude-namespaces": f.filter.ExcludedNamespaces,
+		"--include-resources": f.filter.IncludedResources, "--exclude-resources": f.filter.ExcludedResources,
+	} {
+		for _, name := range names {
+			if strings.TrimSpace(name) != name || name == "" {
+				return usage("%s: %q is no name", list, name)
+			}
+		}
+	}
+	return nil
+}
+
+// volumeFlags are pairs NAME=PATH, in the order in which they were given.
+type volumeFlags []volumePath
+
+type volumePath struct{ name, path string }
+
+// String implements pflag.Value.
+func (f *volumeFlags) String() string {
+	words := make([]string, len(*f))
+	for i, v := range *f {
+		words[i] = v.name + "=" + v.path
+	}
+	return strings.Join(words, ",")
+}
+
+// Type implements pflag.Value.
+func (f *volumeFlags) Type() string { return "NAME=PATH" }
+
+// Set implements pflag.Value.
+func (f *volumeFlags) Set(s string) error {
+	volume, path, ok := strings.Cut(s, "=")
+	if !ok || volume == "" || path == "" {
+		return fmt.Errorf("%q is not NAME=PATH", s)
+	}
+	if strings.Contains(volume, "/") {
+		return fmt.Errorf("a volume's name has no slash, as in %q", volume)
+	}
+	for _, other := range *f {
+		if other.name == volume {
+			return fmt.Errorf("the volume %q is given twice", volume)
+		}
+	}
+	*f = append(*f, volumePath{volume, path})
+	return nil
+}

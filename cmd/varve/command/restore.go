@@ -1,0 +1,166 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/kube/restore"
+	"github.com/varve-dev/varve/snapshot"
+	"github.com/varve-dev/varve/snapshot/files"
+)
+
+func (a *app) restore() *cobra.Command {
+	return noun("restore", "Restores: bring back objects and files",
+		"A restore brings objects of a backup back into a cluster, and files of its volumes into folders.",
+		a.restoreCreate())
+}
+
+// restoreFlags are what restore create is told.
+type restoreFlags struct {
+	clusterFlags
+	backup   string
+	mappings []string
+	volumes  volumeFlags
+	existing choice
+	files    choice
+	jobs     choice
+	dryRun   bool
+	plan     restore.Plan
+}
+
+func (a *app) restoreCreate() *cobra.Command {
+	f := restoreFlags{
+		existing: choice{words: []string{"none", "update"}},
+		files:    choice{words: []string{"refuse", "overwrite", "keep"}},
+		jobs:     choice{words: []string{"run", "suspend", "skip"}},
+	}
+	c := &cobra.Command{
+		Use:   "create [NAME]",
+		Short: "Restore objects and files from a backup",
+		Long: `Restore objects of a backup into the cluster that the kubeconfig names, and files of its volumes into
+folders. Nothing is ever deleted. An object that is there already is left as it is, and reported if it
+differs, unless --existing-resource-policy says update.
+
+With --dry-run nothing is changed: it shows what would be done with each object, and why.
+
+Exit codes: 3 when something selected was not restored; 8 when the restore broke off after it may have
+changed something. Running it again goes on where it was.`,
+		Example: `  varve restore create --from-backup monday --dry-run
+  varve restore create --from-backup monday --include-namespaces shop
+  varve restore create --from-backup latest --include-namespaces shop --namespace-mappings shop:shop-copy
+  varve restore create --from-backup monday --objects none --volume data=/srv/restored`,
+		Args: arguments(0, 1, "at most one name"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if f.backup == "" {
+				return usage("no backup is named: give --from-backup NAME")
+			}
+			if err := f.resolve(c, append(args, "")[0]); err != nil {
+				return err
+			}
+			return a.withRepository(c.Context(), func(s *session) error { return a.runRestore(c.Context(), s, &f) })
+		},
+	}
+	f.add(c)
+	flags := c.Flags()
+	flags.StringVar(&f.backup, "from-backup", "", "`NAME` of the backup, its snapshot's ID, or latest")
+	flags.StringSliceVar(&f.mappings, "namespace-mappings", nil, "restore namespaces under other names: `OLD:NEW,…`")
+	flags.Var(&f.existing, "existing-resource-policy", "what to do with objects that are there and differ: none or update")
+	flags.Var(&f.jobs, "jobs", "what to do with Jobs that had not finished: run, suspend or skip")
+	flags.BoolVar(&f.plan.Completed, "completed", false, "restore Pods and Jobs that had finished, too")
+	flags.BoolVar(&f.plan.PreserveNodePorts, "preserve-nodeports", false, "keep the node ports of Services")
+	flags.BoolVar(&f.plan.AllowEmpty, "allow-empty", false, "let a selection of nothing be no error")
+	flags.Var(&f.volumes, "volume", "write the files of a volume to a folder (repeatable)")
+	flags.Var(&f.files, "files-policy", "for a folder that is not empty: refuse, overwrite or keep what is there")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "show what would be done and change nothing")
+	return c
+}
+
+func (f *restoreFlags) resolve(c *cobra.Command, name string) error {
+	if err := f.clusterFlags.resolve(c); err != nil {
+		return err
+	}
+	f.plan.Name, f.plan.Filter, f.plan.WithoutObjects = name, f.filter, f.objects == noObjects
+	f.plan.Existing = []restore.Existing{restore.ExistingKeep, restore.ExistingUpdate}[f.existing.at]
+	f.plan.Jobs = []restore.Jobs{restore.JobsRun, restore.JobsSuspend, restore.JobsSkip}[f.jobs.at]
+	f.plan.ExistingFiles = []files.Policy{files.RefuseNonEmpty, files.Overwrite, files.KeepExisting}[f.files.at]
+	for _, v := range f.volumes {
+		f.plan.Volumes = append(f.plan.Volumes, restore.Volume{Name: v.name, Path: v.path})
+	}
+	mapping, err := parseMappings(f.mappings)
+	f.plan.NamespaceMapping = mapping
+	return err
+}
+
+// parseMappings reads pairs OLD:NEW. Two old names may not become one, since their objects might meet.
+func parseMappings(pairs []string) (map[string]string, error) {
+	mapping, sources := map[string]string{}, map[string]string{}
+	for _, pair := range pairs {
+		from, to, ok := cutPair(pair)
+		if !ok {
+			return nil, usage("--namespace-mappings: %q is not OLD:NEW", pair)
+		}
+		if _, twice := mapping[from]; twice {
+			return nil, usage("--namespace-mappings: %s is mapped twice", from)
+		}
+		if other, twice := sources[to]; twice {
+			return nil, usage("--namespace-mappings: both %s and %s would become %s", other, from, to)
+		}
+		mapping[from], sources[to] = to, from
+	}
+	return mapping, nil
+}
+
+func (a *app) runRestore(ctx context.Context, s *session, f *restoreFlags) error {
+	started := time.Now()
+	from, err := snapshot.Find(ctx, s, f.backup)
+	if err != nil {
+		return err
+	}
+	d := restore.Deps{Repository: s, Snapshot: from}
+	if !f.plan.WithoutObjects && !from.Manifest.Objects.Empty() {
+		if d.Cluster, err = kube.Connect(f.access); err != nil {
+			return err
+		}
+	}
+	p := a.progress("restore")
+	defer p.stop()
+	d.Progress = func(restore.Outcome) { p.update(func(s *standing) { s.objects++ }) }
+	d.Files = files.Events{
+		Entry: func(string, files.Attributes) { p.update(func(s *standing) { s.files++ }) },
+		Bytes: func(n int64) { p.update(func(s *standing) { s.bytes += n }) },
+	}
+	prepared, err := restore.Prepare(ctx, d, f.plan)
+	if err != nil {
+		return err
+	}
+	r := restored{Name: prepared.Name, Backup: from.Name, Snapshot: from.ID.String(), DryRun: f.dryRun, Warnings: prepared.Warnings}
+	if f.dryRun {
+		r.plan(prepared, f.plan.Volumes)
+	} else {
+		report, err := prepared.Apply(ctx)
+		if err != nil {
+			return brokenOff(ctx, report, err)
+		}
+		r.outcomes(report)
+	}
+	p.stop()
+	r.Seconds = time.Since(started).Seconds()
+	return a.showRestored(r)
+}
+
+// brokenOff marks an error that ended a restore which had begun. A refusal to begin, and a cause that
+// has an exit code of its own, are left as they are.
+func brokenOff(ctx context.Context, report restore.Report, err error) error {
+	if errors.Is(err, files.ErrNotEmpty) && len(report.Volumes) == 1 {
+		return err
+	}
+	code := exitChanged
+	if known, _ := explain(err); known != exitFailed || ctx.Err() != nil {
+		code = 0
+	}
+	return failure{err: err, code: code, hint: "what was restored stays; running it again goes on where it was"}
+}

@@ -1,0 +1,168 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/varve-dev/varve/snapshot"
+)
+
+func (a *app) snapshot() *cobra.Command {
+	return noun("snapshot", "Snapshots: list them, look into them, compare them",
+		`A snapshot is what a backup leaves in the repository. It is named by its ID, by the first digits of it
+(at least four), by its backup's name, or as "latest".
+
+`+addresses,
+		a.snapshotList(), a.snapshotLs(), a.snapshotCat(), a.snapshotDiff())
+}
+
+// snapshotRow is one snapshot in a list.
+type snapshotRow struct {
+	ID        string         `json:"id"`
+	Name      string         `json:"name"`
+	Cluster   string         `json:"cluster,omitempty"`
+	Started   time.Time      `json:"started"`
+	Completed time.Time      `json:"completed"`
+	Expires   *time.Time     `json:"expires,omitempty"`
+	Complete  bool           `json:"complete"`
+	Objects   uint64         `json:"objects"`
+	Volumes   uint64         `json:"volumes"`
+	Bytes     uint64         `json:"bytes"` // of objects and volumes
+	Errors    uint64         `json:"errors"`
+	Warnings  uint64         `json:"warnings"`
+	Stats     snapshot.Stats `json:"stats"`
+}
+
+func rowOf(s *snapshot.Snapshot) snapshotRow {
+	r := snapshotRow{ID: s.ID.String(), Name: s.Name, Cluster: s.Cluster, Started: s.Started, Completed: s.Completed,
+		Complete: s.Complete, Objects: s.Manifest.Objects.Count, Volumes: s.Manifest.Volumes.Count,
+		Bytes: s.Manifest.Objects.Bytes + s.Manifest.Volumes.Bytes, Errors: s.Errors, Warnings: s.Warnings, Stats: s.Stats}
+	if !s.Expires.IsZero() {
+		r.Expires = &s.Expires
+	}
+	return r
+}
+
+// phase is the word for how a backup ended.
+func (r snapshotRow) phase() string {
+	if r.Complete {
+		return "Completed"
+	}
+	return "PartiallyFailed"
+}
+
+// short is as much of an ID as a person wants to see and type.
+func short(id string) string { return id[:min(len(id), 12)] }
+
+func (a *app) snapshotList() *cobra.Command {
+	var filter snapshot.Filter
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List the snapshots of the repository, oldest first",
+		Long: `List the snapshots of the repository, oldest first. SIZE is what the snapshot holds, NEW what of it the
+repository did not have before, STORED what that took in the bucket.`,
+		Example: `  varve snapshot list
+  varve snapshot list --cluster 1c2d3e4f-… -o json`,
+		Args: arguments(0, 0, ""),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.withRepository(c.Context(), func(s *session) error {
+				return a.showSnapshots(c.Context(), s, filter)
+			})
+		},
+	}
+	c.Flags().StringVar(&filter.Name, "name", "", "only those of the backup with this `NAME`")
+	c.Flags().StringVar(&filter.Cluster, "cluster", "", "only those of the cluster with this `UID`")
+	c.Flags().StringVar(&filter.Volume, "volume", "", "only those that have the volume with this `NAME`")
+	return c
+}
+
+func (a *app) showSnapshots(ctx context.Context, s *session, f snapshot.Filter) error {
+	found, damaged := snapshot.List(ctx, s, f)
+	rows := make([]snapshotRow, len(found))
+	for i, one := range found {
+		rows[i] = rowOf(one)
+	}
+	now := time.Now()
+	err := a.show(rows, func(t *sheet) {
+		if len(rows) == 0 {
+			return
+		}
+		t.row("ID", "NAME", "AGE", "STATUS", "OBJECTS", "VOLUMES", "SIZE", "NEW", "STORED")
+		for _, r := range rows {
+			t.row(short(r.ID), name(r.Name), age(r.Started, now), r.phase(), count(r.Objects), count(r.Volumes), size(int64(r.Bytes)),
+				size(int64(r.Stats.NewBytes)), size(int64(r.Stats.StoredBytes)))
+		}
+	})
+	if err == nil && len(rows) == 0 && a.output == asTable {
+		a.note("no snapshots")
+	}
+	return errors.Join(err, damaged)
+}
+
+func (a *app) snapshotLs() *cobra.Command {
+	all := false
+	c := &cobra.Command{
+		Use:   "ls SNAPSHOT [ADDRESS]",
+		Short: "List what is in a snapshot",
+		Long: `List what lies at an address in a snapshot, or with --recursive everything beneath it. Nothing but the
+snapshot's maps is read, no contents.
+
+` + addresses,
+		Example: `  varve snapshot ls latest
+  varve snapshot ls latest objects/apps/deployments/shop
+  varve snapshot ls 3f2a volumes/data/www --recursive`,
+		Args: arguments(1, 2, "a snapshot and, if you like, an address in it"),
+		RunE: func(c *cobra.Command, args []string) error {
+			where, err := parseAddress(append(args, "")[1])
+			if err != nil {
+				return err
+			}
+			return a.withView(c.Context(), args[0], func(v *view) error {
+				list := v.list
+				if all {
+					list = v.listAll
+				}
+				found, err := list(c.Context(), where)
+				if err != nil {
+					return err
+				}
+				return a.show(found, func(t *sheet) { writeListed(t, found, all) })
+			})
+		},
+	}
+	c.Flags().BoolVarP(&all, "recursive", "R", false, "list everything beneath, with full addresses")
+	return c
+}
+
+func (a *app) snapshotCat() *cobra.Command {
+	secrets := false
+	c := &cobra.Command{
+		Use:   "cat SNAPSHOT ADDRESS",
+		Short: "Print an object or a file of a snapshot",
+		Long: `Print an object as YAML, or with -o json as JSON, just as the API server returned it; or the bytes of a
+file. The values of Secrets are hidden unless --show-secrets is given.
+
+` + addresses,
+		Example: `  varve snapshot cat latest objects/apps/deployments/shop/web
+  varve snapshot cat latest objects/core/secrets/shop/db --show-secrets -o json
+  varve snapshot cat latest volumes/data/www/index.html > index.html`,
+		Args: arguments(2, 2, "a snapshot and an address in it"),
+		RunE: func(c *cobra.Command, args []string) error {
+			where, err := parseAddress(args[1])
+			if err != nil {
+				return err
+			}
+			return a.withView(c.Context(), args[0], func(v *view) error {
+				if where.Volume() != "" {
+					return a.catFile(c.Context(), v, where)
+				}
+				return a.catObject(c.Context(), v, where, secrets)
+			})
+		},
+	}
+	c.Flags().BoolVar(&secrets, "show-secrets", false, "show the values of Secrets")
+	return c
+}
