@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -160,15 +159,7 @@ func (s site) snapshot(f kube.Filter) source {
 // store stores objects, which come in the order of their keys.
 func store(t *testing.T, catalog *kube.Catalog, produce func(add func(kube.Key, kube.Object))) source {
 	t.Helper()
-	ctx := context.Background()
-	bucket := mem.New()
-	if _, err := repo.Init(ctx, bucket, repo.InitOptions{Password: "x", PasswordWork: 2}); err != nil {
-		t.Fatal(err)
-	}
-	repository, err := repo.Open(ctx, bucket, repo.OpenOptions{Password: "x"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ctx, repository := t.Context(), newRepository(t)
 	writer := repository.NewWriter(ctx, repo.WriterOptions{})
 	assembler := content.NewAssembler(writer, content.Options{Key: repository.DeriveKey})
 	produce(func(k kube.Key, o kube.Object) {
@@ -192,17 +183,35 @@ func store(t *testing.T, catalog *kube.Catalog, produce func(add func(kube.Key, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := snapshot.Commit(ctx, writer, snapshot.Draft{
+	return commit(t, repository, writer, snapshot.Draft{
 		Name: "nightly", Started: time.Now(), Complete: true, Discovery: served, TreeKey: repository.DeriveKey("tree"),
 		Objects: snapshot.Contents{Root: result.Root, Sparse: result.Sparse},
-	}); err != nil {
+	})
+}
+
+func newRepository(t *testing.T) *repo.Repository {
+	t.Helper()
+	bucket := mem.New()
+	if _, err := repo.Init(t.Context(), bucket, repo.InitOptions{Password: "x", PasswordWork: 2}); err != nil {
 		t.Fatal(err)
 	}
-	stored, err := snapshot.Find(ctx, repository, "nightly")
+	repository, err := repo.Open(t.Context(), bucket, repo.OpenOptions{Password: "x"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return source{repository, stored}
+	return repository
+}
+
+func commit(t *testing.T, r *repo.Repository, w *repo.Writer, d snapshot.Draft) source {
+	t.Helper()
+	if _, err := snapshot.Commit(t.Context(), w, d); err != nil {
+		t.Fatal(err)
+	}
+	stored, err := snapshot.Find(t.Context(), r, d.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return source{r, stored}
 }
 
 func object(t *testing.T, text string) kube.Object {
