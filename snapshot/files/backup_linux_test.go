@@ -129,6 +129,8 @@ func TestChangesAreFound(t *testing.T) {
 			map[ChangeDetection]bool{ByContent: true}},
 		{"content", func(p string) error { return os.WriteFile(p, []byte("other content"), 0o644) },
 			map[ChangeDetection]bool{Strict: true, ByMtime: true, ByContent: true}},
+		{"content of the same size", func(p string) error { return os.WriteFile(p, []byte("CONTENT"), 0o644) },
+			map[ChangeDetection]bool{Strict: true, ByMtime: true, ByContent: true}},
 		{"content of the same size and mtime", func(p string) error {
 			return errors.Join(os.WriteFile(p, []byte("CONTENT"), 0o644), os.Chtimes(p, old, old))
 		}, map[ChangeDetection]bool{Strict: true, ByContent: true}},
@@ -267,6 +269,20 @@ func TestWhatVanishesIsCounted(t *testing.T) {
 		if report.Files < 1201 || root.Count < 1203 || !report.Complete() {
 			t.Errorf("%s: %d files in a map of %d, unreadable %v", tc.name, report.Files, root.Count, report.Unreadable)
 		}
+	}
+}
+
+func TestUnreadableContentIsCounted(t *testing.T) {
+	f, err := openRoot("/proc/self")
+	must(t, err)
+	defer f.release()
+	b := &backup{}
+	j := &job{path: "mem", folder: f, name: "mem"} // a regular file whose first byte cannot be read
+	if err := b.read(context.Background(), j); err != nil {
+		t.Errorf("a file that cannot be read fails the backup: %v", err)
+	}
+	if !j.lost || b.report.Unreadable.Count != 1 || b.report.Complete() {
+		t.Errorf("lost %v, %+v", j.lost, b.report)
 	}
 }
 
