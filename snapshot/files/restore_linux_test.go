@@ -109,6 +109,45 @@ func TestNonEmptyTargets(t *testing.T) {
 	})
 }
 
+func TestWhatAppearsMeanwhileIsNotReplaced(t *testing.T) {
+	dst := t.TempDir()
+	f, err := openRoot(dst)
+	must(t, err)
+	defer f.release()
+	s := &restore{opt: RestoreOptions{Policy: Overwrite}}
+	_, err = s.put(&restoreJob{folder: f, name: "file"}, func(name string) error {
+		write(t, filepath.Join(dst, name), []byte("restored"))
+		write(t, filepath.Join(dst, "file"), []byte("somebody else's"))
+		return nil
+	})
+	if !errors.Is(err, os.ErrExist) {
+		t.Errorf("error %v", err)
+	}
+	if names, err := f.names(); err != nil || !slices.Equal(names, []string{"file"}) {
+		t.Errorf("left behind: %q, %v", names, err)
+	}
+	if data, err := os.ReadFile(filepath.Join(dst, "file")); string(data) != "somebody else's" {
+		t.Errorf("the file is %q, %v", data, err)
+	}
+}
+
+func TestModesAreNotSetThroughLinks(t *testing.T) {
+	top := t.TempDir()
+	write(t, filepath.Join(top, "outside"), nil)
+	must(t, os.MkdirAll(filepath.Join(top, "target"), 0o755))
+	must(t, os.Symlink("../outside", filepath.Join(top, "target/fifo")))
+	f, err := openRoot(filepath.Join(top, "target"))
+	must(t, err)
+	defer f.release()
+	before := look(t, top)
+	if err := f.setModeOf("fifo", Attributes{Type: FIFO, Mode: 0o666}); err == nil {
+		t.Error("no error")
+	}
+	if diff := cmp.Diff(before, look(t, top)); diff != "" {
+		t.Errorf("(-before +after):\n%s", diff)
+	}
+}
+
 func mtime(t *testing.T, path string) time.Time {
 	t.Helper()
 	info, err := os.Lstat(path)
