@@ -196,6 +196,20 @@ func (r *Repository) Snapshots() (live []journal.Live) {
 	return live
 }
 
+// Stored returns the bytes of the packs that came with a live snapshot, as they lie in the bucket; 0 if
+// there is no such snapshot. Other snapshots may rely on them as well.
+func (r *Repository) Stored(id journal.SnapshotID) (bytes int64) {
+	r.journal.View(func(s *journal.State) {
+		l, ok := s.Snapshot(id)
+		for _, p := range s.Packs {
+			if ok && p.Entry == l.Entry {
+				bytes += p.Size
+			}
+		}
+	})
+	return bytes
+}
+
 // Sync reads what others have committed since.
 func (r *Repository) Sync(ctx context.Context) error {
 	if err := r.journal.Sync(ctx); err != nil {

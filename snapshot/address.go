@@ -191,6 +191,10 @@ func (s *Snapshot) Children(ctx context.Context, a Address) iter.Seq2[Item, erro
 				return
 			}
 			word, _, deeper := bytes.Cut(e.Key[len(prefix):], []byte{0})
+			if len(word) == 0 && !a.InObjects() { // the entry of the volume itself, which is not beneath it
+				c.Seek(slices.Concat(prefix, []byte{1}))
+				continue
+			}
 			item := Item{Name: string(word)}
 			if a.InObjects() {
 				item.Name = shown(a.depth()+1, item.Name)

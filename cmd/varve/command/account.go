@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"sigs.k8s.io/yaml"
+
 	"github.com/varve-dev/varve/kube"
 	"github.com/varve-dev/varve/kube/backup"
 	"github.com/varve-dev/varve/repo/storage/meter"
@@ -18,15 +20,12 @@ import (
 // account is what a backup did and what it cost. Bytes are of contents, but for those stored.
 type account struct {
 	snapshotRow
-	Status    string            `json:"status"`
 	Parent    string            `json:"parent,omitempty"` // name of the backup it was compared with
 	Seconds   float64           `json:"seconds"`
 	Unchanged uint64            `json:"unchanged"` // objects that were not read again
 	Files     int64             `json:"files"`
 	Folders   []volumeAccount   `json:"volumeData,omitempty"`
-	Read      uint64            `json:"readBytes"`   // from the cluster and the folders
-	New       int64             `json:"newBytes"`    // that the repository did not have
-	Stored    int64             `json:"storedBytes"` // that the bucket took
+	Written   int64             `json:"writtenBytes"` // that the bucket took: packs, and what describes them
 	Packs     int64             `json:"packs"`
 	Requests  requestCounts     `json:"requests"`
 	Ratio     float64           `json:"ratio"` // bytes in the backup for each one stored
@@ -67,25 +66,24 @@ func (r requestCounts) String() string {
 	return strings.Join(kinds, ", ")
 }
 
-func accountOf(made *snapshot.Snapshot, r backup.Result, c meter.Counts) account {
-	a := account{snapshotRow: rowOf(made), Parent: r.Parent, Seconds: r.Completed.Sub(r.Started).Seconds(), Unchanged: r.Unchanged,
-		Read: made.Stats.ReadBytes, New: r.Written.NewBytes, Stored: r.Written.StoredBytes, Packs: r.Written.Packs,
+func accountOf(s *session, made *snapshot.Snapshot, r backup.Result, c meter.Counts) account {
+	a := account{snapshotRow: rowOf(s, made), Parent: r.Parent, Seconds: r.Completed.Sub(r.Started).Seconds(), Unchanged: r.Unchanged,
+		Written: r.Written.StoredBytes, Packs: r.Written.Packs,
 		Requests: requestCounts{c.Create, c.Get, c.Stat, c.List, c.Delete}, Digest: r.Digest, Results: r.Results}
-	a.Status = a.phase()
 	for _, v := range r.Volumes {
 		a.Files += v.Files.Files
 		a.Folders = append(a.Folders, volumeAccount{Name: v.Name, Path: v.Path, Files: v.Files.Files, Directories: v.Files.Directories,
 			Symlinks: v.Files.Symlinks, Bytes: v.Files.Bytes, Read: v.Files.Read, ReadBytes: v.Files.ReadBytes})
 	}
-	if a.Stored > 0 {
-		a.Ratio = float64(a.Bytes) / float64(a.Stored)
+	if a.Written > 0 {
+		a.Ratio = float64(a.Bytes) / float64(a.Written)
 	}
 	return a
 }
 
 // showBackup shows the account of a backup, and fails if something is missing.
-func (a *app) showBackup(made *snapshot.Snapshot, r backup.Result, c meter.Counts) error {
-	x := accountOf(made, r, c)
+func (a *app) showBackup(s *session, made *snapshot.Snapshot, r backup.Result, c meter.Counts) error {
+	x := accountOf(s, made, r, c)
 	err := a.show(x, func(t *sheet) {
 		t.row("Backup:", name(x.Name)+" ("+x.Status+")")
 		t.row("Snapshot:", x.ID)
@@ -97,16 +95,16 @@ func (a *app) showBackup(made *snapshot.Snapshot, r backup.Result, c meter.Count
 			t.row("Objects:", fmt.Sprintf("%s, %s unchanged", count(x.Objects), count(x.Unchanged)))
 		}
 		for _, v := range x.Folders {
-			t.row("Volume "+name(v.Name)+":", fmt.Sprintf("%s, %s; %s read", counted(v.Files, "file"), size(v.Bytes), count(v.Read)))
+			t.row("Volume:", fmt.Sprintf("%s, %s, %s; %s read", name(v.Name), counted(v.Files, "file"), size(v.Bytes), count(v.Read)))
 		}
 		t.row("Size:", size(int64(x.Bytes)))
 		t.row("Read:", size(int64(x.Read)))
-		t.row("New:", size(x.New))
+		t.row("New:", size(int64(x.New)))
 		t.row("Stored:", storedText(x))
 		t.row("Requests:", x.Requests.String())
 		writeResults(t, x.Results, fewResults)
 	})
-	if err != nil || x.Complete {
+	if err != nil || made.Complete {
 		return err
 	}
 	return failure{err: fmt.Errorf("the backup is incomplete: %s missing", counted(x.Errors, "item")), code: exitIncomplete,
@@ -114,9 +112,9 @@ func (a *app) showBackup(made *snapshot.Snapshot, r backup.Result, c meter.Count
 }
 
 func storedText(x account) string {
-	text := fmt.Sprintf("%s, of it %s", size(x.Stored), counted(x.Packs, "pack"))
+	text := fmt.Sprintf("%s, of it %s", size(x.Written), counted(x.Packs, "pack"))
 	if x.Packs == 0 {
-		text = size(x.Stored) + " in one journal entry"
+		text = size(x.Written) + " in one journal entry"
 	}
 	if x.Ratio >= 1 {
 		text += fmt.Sprintf("; ratio %.1f", x.Ratio)
@@ -147,10 +145,10 @@ func writeResults(t *sheet, results []snapshot.Result, most int) {
 	}
 }
 
-func (a *app) showBackups(found []*snapshot.Snapshot) error {
+func (a *app) showBackups(s *session, found []*snapshot.Snapshot) error {
 	rows := make([]snapshotRow, len(found))
 	for i, one := range found {
-		rows[i] = rowOf(one)
+		rows[i] = rowOf(s, one)
 	}
 	now := time.Now()
 	err := a.show(rows, func(t *sheet) {
@@ -163,7 +161,7 @@ func (a *app) showBackups(found []*snapshot.Snapshot) error {
 			if r.Expires != nil {
 				expires = age(now, *r.Expires)
 			}
-			t.row(name(r.Name), r.phase(), count(r.Errors), count(r.Warnings), age(r.Started, now), expires, count(r.Objects),
+			t.row(name(r.Name), r.Status, count(r.Errors), count(r.Warnings), age(r.Started, now), expires, count(r.Objects),
 				count(r.Volumes), short(r.ID))
 		}
 	})
@@ -176,7 +174,6 @@ func (a *app) showBackups(found []*snapshot.Snapshot) error {
 // description is all that is known of a backup.
 type description struct {
 	snapshotRow
-	Status     string            `json:"status"`
 	Plan       json.RawMessage   `json:"plan,omitempty"`
 	VolumeData []volumeSize      `json:"volumeData,omitempty"`
 	Digest     snapshot.Sum      `json:"digest"`
@@ -196,9 +193,8 @@ type resourceCount struct {
 	Namespaces map[string]uint64 `json:"namespaces,omitempty"` // objects in each
 }
 
-func (a *app) describe(ctx context.Context, s *snapshot.Snapshot, details bool) error {
-	d := description{snapshotRow: rowOf(s), Digest: s.Digest}
-	d.Status = d.phase()
+func (a *app) describe(ctx context.Context, r *session, s *snapshot.Snapshot, details bool) error {
+	d := description{snapshotRow: rowOf(r, s), Digest: s.Digest}
 	plan, err := s.Plan(ctx)
 	if err != nil {
 		return err
@@ -259,21 +255,36 @@ func writeDescription(t *sheet, d description, details bool) {
 	t.row("Expires:", expires)
 	t.row("Objects:", objectsText(d))
 	for _, v := range d.VolumeData {
-		t.row("Volume "+name(v.Name)+":", fmt.Sprintf("%s entries, %s", count(v.Entries), size(int64(v.Bytes))))
+		t.row("Volume:", fmt.Sprintf("%s, %s entries, %s", name(v.Name), count(v.Entries), size(int64(v.Bytes))))
 	}
-	t.row("Read:", size(int64(d.Stats.ReadBytes)))
-	t.row("New:", fmt.Sprintf("%s in %s", size(int64(d.Stats.NewBytes)), counted(d.Stats.NewBlobs, "blob")))
-	t.row("Stored:", size(int64(d.Stats.StoredBytes)))
-	t.row("Digest:", d.Digest.Body.String())
-	t.row("Plan:", escaped(string(d.Plan)))
+	t.row("Size:", size(int64(d.Bytes)))
+	t.row("Read:", size(int64(d.Read)))
+	t.row("New:", size(int64(d.New)))
+	t.row("Stored:", size(d.Stored))
+	if d.Objects > 0 {
+		t.row("Digest:", d.Digest.Body.String())
+	}
 	t.row("Errors:", count(d.Errors))
 	t.row("Warnings:", count(d.Warnings))
+	writeAsked(t, d.Plan)
 	most := fewResults
 	if details {
 		most = len(d.Results)
 		writeResources(t, d.Resources)
 	}
 	writeResults(t, d.Results, most)
+}
+
+// writeAsked shows what a backup was asked for, as far as it is not the default.
+func writeAsked(t *sheet, plan json.RawMessage) {
+	text, err := yaml.JSONToYAML(plan)
+	if err != nil || string(text) == "{}\n" {
+		return
+	}
+	t.line("\nAsked for:")
+	for line := range strings.Lines(string(text)) {
+		t.line("  %s", escaped(strings.TrimRight(line, "\n")))
+	}
 }
 
 func objectsText(d description) string {

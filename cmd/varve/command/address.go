@@ -60,6 +60,26 @@ func viewOf(ctx context.Context, s *session, word string) (*view, error) {
 	return &view{found, content.NewReader(s)}, err
 }
 
+// entry finds what stands at an address. At that of a volume stands its root folder.
+func (v *view) entry(ctx context.Context, a snapshot.Address) (tree.Entry, error) {
+	if a.Volume() == "" || len(a.Key()) > 0 {
+		return v.Lookup(ctx, a)
+	}
+	m, err := v.Map(ctx, a)
+	if err != nil {
+		return tree.Entry{}, err
+	}
+	key, err := files.Key(".")
+	if err != nil {
+		return tree.Entry{}, err
+	}
+	e, ok, err := m.Get(ctx, key)
+	if err == nil && !ok {
+		err = fmt.Errorf("%s in snapshot %s: %w", a, v.ID, snapshot.ErrNotFound)
+	}
+	return e, err
+}
+
 // object finds an object.
 func (v *view) object(ctx context.Context, a snapshot.Address) (kube.Entry, error) {
 	e, err := v.Lookup(ctx, a)
@@ -71,7 +91,7 @@ func (v *view) object(ctx context.Context, a snapshot.Address) (kube.Entry, erro
 
 // file finds a file.
 func (v *view) file(ctx context.Context, a snapshot.Address) (file, error) {
-	e, err := v.Lookup(ctx, a)
+	e, err := v.entry(ctx, a)
 	if err != nil {
 		return file{}, err
 	}

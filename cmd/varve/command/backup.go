@@ -97,7 +97,7 @@ func (a *app) runBackup(ctx context.Context, s *session, plan backup.Plan, acces
 	if err != nil {
 		return fmt.Errorf("the backup was made, but: %w", err)
 	}
-	return a.showBackup(made, result, requests)
+	return a.showBackup(s, made, result, requests)
 }
 
 // hintOf tells whoever interrupts a backup what that means.
@@ -155,7 +155,7 @@ backups; the snapshot's ID tells them apart.`,
 						return err
 					}
 				}
-				if err := a.showBackups(found); err != nil {
+				if err := a.showBackups(s, found); err != nil {
 					return err
 				}
 				return damaged
@@ -194,7 +194,7 @@ its snapshot, the first digits of it, or latest.`,
 				if err != nil {
 					return err
 				}
-				return a.describe(c.Context(), found, details)
+				return a.describe(c.Context(), s, found, details)
 			})
 		},
 	}

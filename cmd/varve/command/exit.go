@@ -99,7 +99,7 @@ func causes() []cause {
 		{seal.ErrOpen, exitDamaged, damageHint},
 		{seal.ErrMismatch, exitDamaged, damageHint},
 		{snapshot.ErrMalformed, exitDamaged, damageHint},
-		{snapshot.ErrNotFound, exitUsage, "varve snapshot list shows what there is"},
+		{snapshot.ErrNotFound, exitUsage, "varve snapshot list shows the snapshots, varve snapshot ls SNAPSHOT what is in one"},
 		{snapshot.ErrAmbiguous, exitUsage, "name it by its ID"},
 		{kube.ErrNoAccess, exitUsage, "give --kubeconfig FILE, or leave Kubernetes out with --objects none"},
 		{kube.ErrUnreachable, exitUnreachable, "is it the right --context, and does kubectl reach it?"},

@@ -52,9 +52,9 @@ func (v *view) list(ctx context.Context, a snapshot.Address) ([]listed, error) {
 	if len(found) > 0 || a.String() == "" {
 		return found, nil
 	}
-	e, err := v.Lookup(ctx, a)
-	if errors.Is(err, snapshot.ErrNotFound) && isWhole(a) {
-		return found, nil // there, and empty
+	e, err := v.entry(ctx, a)
+	if errors.Is(err, snapshot.ErrNotFound) && len(a.Key()) == 0 {
+		return found, nil // a whole map, and empty
 	}
 	if err != nil {
 		return nil, err
@@ -65,9 +65,6 @@ func (v *view) list(ctx context.Context, a snapshot.Address) ([]listed, error) {
 	}
 	return []listed{l}, err
 }
-
-// isWhole reports whether an address is that of a whole map.
-func isWhole(a snapshot.Address) bool { return len(a.Key()) == 0 }
 
 // listAll returns every object and file beneath an address.
 func (v *view) listAll(ctx context.Context, a snapshot.Address) (found []listed, err error) {
@@ -178,33 +175,32 @@ func listedEntry(address string, object bool, e tree.Entry) (listed, error) {
 	if err != nil {
 		return listed{}, err
 	}
-	return listed{Address: address, Type: f.Type.String(), Size: &f.bytes, Mode: mode(f.Attributes).String(),
+	return listed{Address: address, Type: f.Type.String(), Size: &f.bytes, Mode: mode(f.Attributes),
 		UID: &f.UID, GID: &f.GID, Modified: &f.Mtime, Target: f.Target}, nil
 }
 
-// mode is the file's mode as ls shows it.
-func mode(a files.Attributes) fs.FileMode {
-	m := fs.FileMode(a.Mode & 0o777)
-	for bit, flag := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
-		if a.Mode&bit != 0 {
-			m |= flag
+// typeLetters stand first in a mode.
+var typeLetters = map[files.Type]string{files.Regular: "-", files.Directory: "d", files.Symlink: "l", files.FIFO: "p",
+	files.CharDevice: "c", files.BlockDevice: "b", files.Socket: "s"}
+
+// mode is a file's mode as ls shows it: drwxr-xr-t.
+func mode(a files.Attributes) string {
+	bits := []byte(fs.FileMode(a.Mode & 0o777).String())
+	bits[0] = typeLetters[a.Type][0]
+	for _, special := range []struct {
+		bit    uint32
+		at     int
+		letter byte
+	}{{0o4000, 3, 's'}, {0o2000, 6, 's'}, {0o1000, 9, 't'}} {
+		switch {
+		case a.Mode&special.bit == 0:
+		case bits[special.at] == 'x':
+			bits[special.at] = special.letter
+		default:
+			bits[special.at] = special.letter - 'a' + 'A' // the right to execute is not there
 		}
 	}
-	switch a.Type {
-	case files.Directory:
-		m |= fs.ModeDir
-	case files.Symlink:
-		m |= fs.ModeSymlink
-	case files.FIFO:
-		m |= fs.ModeNamedPipe
-	case files.CharDevice:
-		m |= fs.ModeDevice | fs.ModeCharDevice
-	case files.BlockDevice:
-		m |= fs.ModeDevice
-	case files.Socket:
-		m |= fs.ModeSocket
-	}
-	return m
+	return string(bits)
 }
 
 // writeListed lays out lines, each kind with the columns that suit it. Names stand last, shortened to

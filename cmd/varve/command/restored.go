@@ -119,6 +119,10 @@ func writePlan(t *sheet, r restored) {
 	for _, v := range r.Volumes {
 		t.line("volume %s would be written to %s: %s entries, %s", name(v.Name), name(v.Path), count(v.Entries), size(v.Bytes))
 	}
+	if len(r.Counts) == 0 {
+		t.line("nothing was changed")
+		return
+	}
 	t.line("\n%s; nothing was changed", countsText(r.Counts, restore.Create, restore.Update, restore.Merge, restore.Keep, restore.Skip, restore.Refuse))
 }
 
@@ -128,11 +132,11 @@ func writeRestored(t *sheet, r restored) {
 	}
 	t.row("From:", fmt.Sprintf("%s, snapshot %s", name(r.Backup), r.Snapshot))
 	t.row("Duration:", took(time.Duration(r.Seconds*float64(time.Second))))
-	if r.Counts != nil {
+	if len(r.Counts) > 0 {
 		t.row("Objects:", countsText(r.Counts, restore.Created, restore.Updated, restore.Unchanged, restore.Differs, restore.Skipped, restore.Failed))
 	}
 	for _, v := range r.Volumes {
-		t.row("Volume "+name(v.Name)+":", volumeText(v))
+		t.row("Volume:", volumeText(v))
 	}
 	shown := false
 	for _, o := range r.Objects {
@@ -151,7 +155,7 @@ func writeRestored(t *sheet, r restored) {
 }
 
 func volumeText(v restoredVolume) string {
-	text := fmt.Sprintf("%s to %s, %s", counted(v.Report.Files, "file"), name(v.Path), size(v.Bytes))
+	text := fmt.Sprintf("%s, %s to %s, %s", name(v.Name), counted(v.Report.Files, "file"), name(v.Path), size(v.Bytes))
 	if v.Report.Right > 0 {
 		text += fmt.Sprintf("; %s were right already", count(v.Report.Right))
 	}

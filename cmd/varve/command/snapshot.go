@@ -21,37 +21,35 @@ func (a *app) snapshot() *cobra.Command {
 
 // snapshotRow is one snapshot in a list.
 type snapshotRow struct {
-	ID        string         `json:"id"`
-	Name      string         `json:"name"`
-	Cluster   string         `json:"cluster,omitempty"`
-	Started   time.Time      `json:"started"`
-	Completed time.Time      `json:"completed"`
-	Expires   *time.Time     `json:"expires,omitempty"`
-	Complete  bool           `json:"complete"`
-	Objects   uint64         `json:"objects"`
-	Volumes   uint64         `json:"volumes"`
-	Bytes     uint64         `json:"bytes"` // of objects and volumes
-	Errors    uint64         `json:"errors"`
-	Warnings  uint64         `json:"warnings"`
-	Stats     snapshot.Stats `json:"stats"`
+	ID        string     `json:"id"`
+	Name      string     `json:"name"`
+	Cluster   string     `json:"cluster,omitempty"`
+	Started   time.Time  `json:"started"`
+	Completed time.Time  `json:"completed"`
+	Expires   *time.Time `json:"expires,omitempty"`
+	Status    string     `json:"status"` // Completed or PartiallyFailed
+	Objects   uint64     `json:"objects"`
+	Volumes   uint64     `json:"volumes"`
+	Bytes     uint64     `json:"bytes"` // of objects and volumes
+	Errors    uint64     `json:"errors"`
+	Warnings  uint64     `json:"warnings"`
+	Read      uint64     `json:"readBytes"`   // from the cluster and the folders
+	New       uint64     `json:"newBytes"`    // that the repository did not have
+	Stored    int64      `json:"storedBytes"` // of packs that came with it, as they lie in the bucket
 }
 
-func rowOf(s *snapshot.Snapshot) snapshotRow {
-	r := snapshotRow{ID: s.ID.String(), Name: s.Name, Cluster: s.Cluster, Started: s.Started, Completed: s.Completed,
-		Complete: s.Complete, Objects: s.Manifest.Objects.Count, Volumes: s.Manifest.Volumes.Count,
-		Bytes: s.Manifest.Objects.Bytes + s.Manifest.Volumes.Bytes, Errors: s.Errors, Warnings: s.Warnings, Stats: s.Stats}
+func rowOf(r *session, s *snapshot.Snapshot) snapshotRow {
+	row := snapshotRow{ID: s.ID.String(), Name: s.Name, Cluster: s.Cluster, Started: s.Started, Completed: s.Completed,
+		Status: "PartiallyFailed", Objects: s.Manifest.Objects.Count, Volumes: s.Manifest.Volumes.Count,
+		Bytes: s.Manifest.Objects.Bytes + s.Manifest.Volumes.Bytes, Errors: s.Errors, Warnings: s.Warnings,
+		Read: s.Stats.ReadBytes, New: s.Stats.NewBytes, Stored: r.Stored(s.ID)}
+	if s.Complete {
+		row.Status = "Completed"
+	}
 	if !s.Expires.IsZero() {
-		r.Expires = &s.Expires
+		row.Expires = &s.Expires
 	}
-	return r
-}
-
-// phase is the word for how a backup ended.
-func (r snapshotRow) phase() string {
-	if r.Complete {
-		return "Completed"
-	}
-	return "PartiallyFailed"
+	return row
 }
 
 // short is as much of an ID as a person wants to see and type.
@@ -83,7 +81,7 @@ func (a *app) showSnapshots(ctx context.Context, s *session, f snapshot.Filter) 
 	found, damaged := snapshot.List(ctx, s, f)
 	rows := make([]snapshotRow, len(found))
 	for i, one := range found {
-		rows[i] = rowOf(one)
+		rows[i] = rowOf(s, one)
 	}
 	now := time.Now()
 	err := a.show(rows, func(t *sheet) {
@@ -92,8 +90,8 @@ func (a *app) showSnapshots(ctx context.Context, s *session, f snapshot.Filter) 
 		}
 		t.row("ID", "NAME", "AGE", "STATUS", "OBJECTS", "VOLUMES", "SIZE", "NEW", "STORED")
 		for _, r := range rows {
-			t.row(short(r.ID), name(r.Name), age(r.Started, now), r.phase(), count(r.Objects), count(r.Volumes), size(int64(r.Bytes)),
-				size(int64(r.Stats.NewBytes)), size(int64(r.Stats.StoredBytes)))
+			t.row(short(r.ID), name(r.Name), age(r.Started, now), r.Status, count(r.Objects), count(r.Volumes), size(int64(r.Bytes)),
+				size(int64(r.New)), size(r.Stored))
 		}
 	})
 	if err == nil && len(rows) == 0 && a.output == asTable {
