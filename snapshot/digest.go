@@ -87,6 +87,10 @@ func (h *Hasher) one(what byte, key, content []byte) (d Digest) {
 // Digests are the sums of a snapshot's objects, of all and of each scope: a resource in a namespace.
 // A run takes those of its parent and adds and removes what changed. The zero value is that of no
 // objects. They take about 200 bytes of memory for a scope.
+//
+// Of the digests of a scope only the lower half is kept, so they are sums modulo 2^128 in the lower 16
+// bytes. A cluster has thousands of scopes, digests do not compress, and with whole ones their table
+// was the largest part of what a run with a few changes stores.
 type Digests struct {
 	whole  Sum
 	scopes map[string]Sum
@@ -102,7 +106,7 @@ func (d *Digests) Add(scope string, s Sum) {
 		d.scopes = map[string]Sum{}
 	}
 	d.whole = d.whole.plus(s)
-	d.scopes[scope] = d.scopes[scope].plus(s)
+	d.scopes[scope] = d.scopes[scope].plus(s).low()
 }
 
 // Remove takes objects out again, with the sum that they were added with.
@@ -111,7 +115,7 @@ func (d *Digests) Remove(scope string, s Sum) error {
 	if left.Objects < s.Objects {
 		return fmt.Errorf("remove from %q: %w", scope, errNotCounted)
 	}
-	left = left.minus(s)
+	left = left.minus(s).low()
 	if left.Objects == 0 && left != (Sum{}) {
 		return fmt.Errorf("remove the last of %q: %w", scope, errNotCounted)
 	}
@@ -148,12 +152,22 @@ func (s Sum) minus(o Sum) Sum {
 	return Sum{Body: s.Body.minus(o.Body), State: s.State.minus(o.State), Objects: s.Objects - o.Objects}
 }
 
+// low is the sum with the lower halves of its digests, which are sums of their own.
+func (s Sum) low() Sum {
+	clear(s.Body[half:])
+	clear(s.State[half:])
+	return s
+}
+
+// half is how many bytes of the digests of a scope are kept.
+const half = len(Digest{}) / 2
+
 // store writes the table of the scopes as a map, so that a run stores only the nodes whose sums moved.
-// Its keys are the scopes; its values body (32) │ state (32) │ objects, a uvarint.
+// Its keys are the scopes; its values body (16) │ state (16) │ objects, a uvarint.
 func (d *Digests) store(ctx context.Context, saver tree.Saver, treeKey [32]byte) (tree.Root, error) {
 	b := tree.NewBuilder(saver, treeKey)
 	for scope, s := range d.All() {
-		value := slices.Concat(s.Body[:], s.State[:], binary.AppendUvarint(nil, s.Objects))
+		value := slices.Concat(s.Body[:half], s.State[:half], binary.AppendUvarint(nil, s.Objects))
 		if err := b.Add(ctx, tree.Entry{Key: []byte(scope), Value: value}); err != nil {
 			return tree.Root{}, fmt.Errorf("store digests: %w", err)
 		}
@@ -167,7 +181,7 @@ func (d *Digests) store(ctx context.Context, saver tree.Saver, treeKey [32]byte)
 
 // Digests reads the sums of all scopes, and checks that they make up that of the whole.
 func (s *Snapshot) Digests(ctx context.Context) (*Digests, error) {
-	d := &Digests{}
+	d, total := &Digests{whole: s.Digest, scopes: map[string]Sum{}}, Sum{}
 	for e, err := range tree.Open(s.repo, s.DigestTable).Scan(ctx, tree.Range{}) {
 		if err != nil {
 			return nil, fmt.Errorf("digests of snapshot %s: %w", s.ID, err)
@@ -176,16 +190,17 @@ func (s *Snapshot) Digests(ctx context.Context) (*Digests, error) {
 		if err != nil {
 			return nil, fmt.Errorf("digests of snapshot %s: %q: %w: %w", s.ID, e.Key, ErrMalformed, err)
 		}
-		d.Add(string(e.Key), sum)
+		d.scopes[string(e.Key)] = sum
+		total = total.plus(sum)
 	}
-	if d.whole != s.Digest {
+	if total.low() != s.Digest.low() {
 		return nil, fmt.Errorf("digests of snapshot %s: %w: they do not add up", s.ID, ErrMalformed)
 	}
 	return d, nil
 }
 
 func decodeSum(e tree.Entry) (s Sum, err error) {
-	const fixed = len(s.Body) + len(s.State)
+	const fixed = 2 * half
 	if len(e.Value) <= fixed {
 		return s, errors.New("cut short")
 	}
@@ -193,5 +208,8 @@ func decodeSum(e tree.Entry) (s Sum, err error) {
 	if size != len(e.Value)-fixed || n == 0 || (size > 1 && e.Value[len(e.Value)-1] == 0) {
 		return s, errors.New("no number of objects")
 	}
-	return Sum{Body: Digest(e.Value[:32]), State: Digest(e.Value[32:fixed]), Objects: n}, nil
+	copy(s.Body[:], e.Value[:half])
+	copy(s.State[:], e.Value[half:fixed])
+	s.Objects = n
+	return s, nil
 }

@@ -200,7 +200,7 @@ func TestSnapshotComesBackAsItWasCommitted(t *testing.T) {
 	if diff := cmp.Diff(d.Objects.Sparse, ok[[]blob.Ref](t)(s.SparseObjects(ctx))); diff != "" {
 		t.Error(diff)
 	}
-	if got := ok[*Digests](t)(s.Digests(ctx)); !cmp.Equal(got, d.Digests, cmp.AllowUnexported(Digests{})) {
+	if got := ok[*Digests](t)(s.Digests(ctx)); !sameDigests(got, d.Digests) {
 		t.Error("the digests are others")
 	}
 	volumes := ok[[]Volume](t)(s.Volumes(ctx))
@@ -357,7 +357,7 @@ func TestCommitRefuses(t *testing.T) {
 func TestManyLongResultsAreCountedAndCapped(t *testing.T) {
 	in := run{}
 	for i := range maxResults + 50 {
-		in.draft.Results = append(in.draft.Results, Result{Severity: Error, Item: fmt.Sprint(i), Message: strings.Repeat("é", 1000) + "\xff"})
+		in.draft.Results = append(in.draft.Results, Result{Severity: Error, Item: fmt.Sprint(i, "\xff"), Message: strings.Repeat("é", 1000)})
 	}
 	s := backup(t, newRepository(t), in)
 	got := ok[[]Result](t)(s.Results(t.Context()))
@@ -365,6 +365,9 @@ func TestManyLongResultsAreCountedAndCapped(t *testing.T) {
 		t.Fatalf("%d errors counted, %d kept", s.Errors, len(got))
 	}
 	for _, r := range got {
+		if !strings.HasSuffix(r.Item, "\uFFFD") {
+			t.Fatalf("item %q", r.Item)
+		}
 		if len(r.Message) > maxText || !strings.HasSuffix(r.Message, "é…") {
 			t.Fatalf("message of %d bytes ends with %q", len(r.Message), r.Message[len(r.Message)-8:])
 		}
