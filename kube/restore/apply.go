@@ -17,7 +17,7 @@ const (
 
 	// What failed is tried again this many times at the end, while it helps.
 	maxRounds  = 3
-	roundPause = 500 * time.Millisecond
+	roundPause = 300 * time.Millisecond
 
 	pollPause = 100 * time.Millisecond
 	// definitionTimeout is how long the API server may take to serve a new kind.

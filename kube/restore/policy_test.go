@@ -34,6 +34,7 @@ func outcomes(r Report, namespace string) map[string]string {
 }
 
 func TestNamespaceComesBackUnderAnotherName(t *testing.T) {
+	t.Parallel()
 	s := connect(t)
 	s.create(
 		`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"mapped","labels":{"team":"a"}}}`,
@@ -185,6 +186,7 @@ func TestReleasedVolumeIsBoundAgain(t *testing.T) {
 }
 
 func TestOneObjectThatCannotBeRestoredStopsNoOther(t *testing.T) {
+	t.Parallel()
 	s := connect(t)
 	s.create(`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"bad"}}`)
 	catalog := s.catalog()
@@ -224,23 +226,21 @@ func TestChosenObjectsBringTheirNamespaceAlong(t *testing.T) {
 		`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"b","namespace":"along"}}`,
 	)
 	stored := s.snapshot(kube.Filter{IncludedNamespaces: []string{"along"}})
-	s.remove("v1", "Namespace", "", "along")
-	for _, filter := range []kube.Filter{
-		{LabelSelector: "app=a"},
-		{IncludedResources: []string{"configmaps"}, ExcludedResources: []string{"namespaces"}, LabelSelector: "app=a"},
+	for target, filter := range map[string]kube.Filter{
+		"along-by-label": {LabelSelector: "app=a"},
+		"along-left-out": {IncludedResources: []string{"configmaps"}, ExcludedResources: []string{"namespaces"}, LabelSelector: "app=a"},
 	} {
-		r, err := Run(t.Context(), stored.deps(s), Plan{Filter: filter})
+		r, err := Run(t.Context(), stored.deps(s), Plan{Filter: filter, NamespaceMapping: map[string]string{"along": target}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		report(t, r)
-		if s.get("v1", "ConfigMap", "along", "a") == nil || s.get("v1", "ConfigMap", "along", "b") != nil {
+		if s.get("v1", "ConfigMap", target, "a") == nil || s.get("v1", "ConfigMap", target, "b") != nil {
 			t.Error("not the chosen object, or another, was restored")
 		}
-		if s.get("v1", "Namespace", "", "along").Annotations()["note"] != "x" {
+		if s.get("v1", "Namespace", "", target).Annotations()["note"] != "x" {
 			t.Error("the namespace is not that of the backup")
 		}
-		s.remove("v1", "Namespace", "", "along")
 	}
 }
 

@@ -135,6 +135,7 @@ func report(t *testing.T, r Report) {
 }
 
 func TestLostNamespaceComesBack(t *testing.T) {
+	t.Parallel()
 	s := connect(t)
 	harbour(s, "harbour")
 	source := s.snapshot(kube.Filter{IncludedNamespaces: []string{"harbour"}})
