@@ -9,6 +9,7 @@ import (
 
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
+	"github.com/varve-dev/varve/repo/pack"
 	"github.com/varve-dev/varve/repo/storage"
 )
 
@@ -70,8 +71,8 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 	return snapshot, w.repo.refresh(ctx)
 }
 
-// finish closes the last pack, waits for all uploads and returns the last pack's bytes if it is small
-// enough to stand in the entry.
+// finish closes the open packs, waits for all uploads and returns the bytes of the pack that is small
+// enough to stand in the entry, if there is one.
 func (w *Writer) finish() (inline []byte, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -79,18 +80,26 @@ func (w *Writer) finish() (inline []byte, err error) {
 		return nil, w.err
 	}
 	w.err = ErrClosed
-	if w.builder.Len() > 0 {
-		last, err := w.builder.Finish()
+	open := []*pack.Builder{w.nodes, w.data}
+	if w.nodes.Size()+w.data.Size() < journal.MaxInline/2 { // far from where padding could decide
+		w.data.Absorb(w.nodes)
+		open = []*pack.Builder{w.data}
+	}
+	for _, builder := range open {
+		if builder.Len() == 0 {
+			continue
+		}
+		last, err := builder.Finish()
 		if err != nil {
 			return nil, err
 		}
-		if len(last.Data) <= journal.MaxInline {
-			inline = last.Data
-			w.own = append(w.own, journal.Added{Name: last.Name, Size: int64(len(last.Data)),
-				Rows: blob.AppendRows(nil, last.Rows), Inline: true})
-		} else {
+		if inline != nil || len(last.Data) > journal.MaxInline {
 			w.send(last)
+			continue
 		}
+		inline = last.Data
+		w.own = append(w.own, journal.Added{Name: last.Name, Size: int64(len(last.Data)),
+			Rows: blob.AppendRows(nil, last.Rows), Inline: true})
 	}
 	if err := w.uploads.Wait(); err != nil {
 		return nil, err

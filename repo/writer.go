@@ -29,13 +29,14 @@ type Writer struct {
 	ctx     context.Context // of the uploads, which outlive the call that fills a pack
 	uploads *errgroup.Group
 
-	mu      sync.Mutex
-	builder *pack.Builder
-	mine    map[blob.ID]struct{}  // blobs of this session, stored or about to be
-	own     []journal.Added       // packs of this session, with their tables
-	relied  map[uint32][]blob.Ref // by pack: blobs that were there already
-	stats   WriterStats
-	err     error // the first failure; nothing is accepted after it
+	mu     sync.Mutex
+	data   *pack.Builder         // the open pack of contents
+	nodes  *pack.Builder         // the open pack of nodes: read together, so they lie together
+	mine   map[blob.ID]struct{}  // blobs of this session, stored or about to be
+	own    []journal.Added       // packs of this session, with their tables
+	relied map[uint32][]blob.Ref // by pack: blobs that were there already
+	stats  WriterStats
+	err    error // the first failure; nothing is accepted after it
 }
 
 // WriterOptions says how a session writes.
@@ -62,7 +63,7 @@ func (r *Repository) NewWriter(ctx context.Context, o WriterOptions) *Writer {
 	group.SetLimit(maxUploads)
 	w := &Writer{repo: r, session: r.keys.NewSession(o.Recovery), ctx: ctx, uploads: group,
 		mine: map[blob.ID]struct{}{}, relied: map[uint32][]blob.Ref{}}
-	w.builder = pack.NewBuilder(r.keys, w.session)
+	w.data, w.nodes = w.newPack(), w.newPack()
 	return w
 }
 
@@ -169,12 +170,16 @@ func (w *Writer) add(s seal.Sealed) error {
 	if w.err != nil {
 		return w.err
 	}
-	w.builder.Add(s)
-	if w.builder.Size() < pack.Target {
+	open := &w.data
+	if s.Ref.Class.HasLinks() {
+		open = &w.nodes
+	}
+	(*open).Add(s)
+	if (*open).Size() < pack.Target {
 		return nil
 	}
-	full := w.builder
-	w.builder = pack.NewBuilder(w.repo.keys, w.session)
+	full := *open
+	*open = w.newPack()
 	p, err := full.Finish()
 	if err != nil {
 		w.err = err
@@ -183,6 +188,8 @@ func (w *Writer) add(s seal.Sealed) error {
 	w.send(p)
 	return nil
 }
+
+func (w *Writer) newPack() *pack.Builder { return pack.NewBuilder(w.repo.keys, w.session) }
 
 // send records a pack as the session's own and uploads it. It waits while too many are on their way.
 // It needs the lock.

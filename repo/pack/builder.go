@@ -43,6 +43,13 @@ func (b *Builder) Add(s seal.Sealed) {
 	b.blobs = append(b.blobs, s.Bytes...)
 }
 
+// Absorb appends the blobs of another builder of the same session, which must not be used afterwards.
+func (b *Builder) Absorb(o *Builder) {
+	for _, r := range o.rows {
+		b.Add(seal.Sealed{Ref: r.Ref(), Bytes: o.blobs[r.Offset:][:r.Stored], Links: int(r.Links), Plain: int(r.Plain)})
+	}
+}
+
 // Len returns the number of blobs so far.
 func (b *Builder) Len() int { return len(b.rows) }
 
