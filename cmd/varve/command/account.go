@@ -25,9 +25,9 @@ type account struct {
 	Unchanged uint64            `json:"unchanged"` // objects that were not read again
 	Files     int64             `json:"files"`
 	Folders   []volumeAccount   `json:"volumeData,omitempty"`
-	Written   int64             `json:"writtenBytes"` // that the bucket took: packs, and what describes them
 	Packs     int64             `json:"packs"`
-	Requests  requestCounts     `json:"requests"`
+	Requests  int64             `json:"requests"` // to the bucket, from opening the repository on
+	Kinds     requestCounts     `json:"requestKinds"`
 	Ratio     float64           `json:"ratio"` // bytes in the backup for each one stored
 	Digest    snapshot.Sum      `json:"digest"`
 	Results   []snapshot.Result `json:"results,omitempty"`
@@ -68,15 +68,16 @@ func (r requestCounts) String() string {
 
 func accountOf(s *session, made *snapshot.Snapshot, r backup.Result, c meter.Counts) account {
 	a := account{snapshotRow: rowOf(s, made), Parent: r.Parent, Seconds: r.Completed.Sub(r.Started).Seconds(), Unchanged: r.Unchanged,
-		Written: r.Written.StoredBytes, Packs: r.Written.Packs,
-		Requests: requestCounts{c.Create, c.Get, c.Stat, c.List, c.Delete}, Digest: r.Digest, Results: r.Results}
+		Packs: r.Written.Packs, Requests: c.Requests(),
+		Kinds: requestCounts{c.Create, c.Get, c.Stat, c.List, c.Delete}, Digest: r.Digest, Results: r.Results}
+	a.Bytes.Stored = r.Written.StoredBytes // with the entry itself and its index
 	for _, v := range r.Volumes {
 		a.Files += v.Files.Files
 		a.Folders = append(a.Folders, volumeAccount{Name: v.Name, Path: v.Path, Files: v.Files.Files, Directories: v.Files.Directories,
 			Symlinks: v.Files.Symlinks, Bytes: v.Files.Bytes, Read: v.Files.Read, ReadBytes: v.Files.ReadBytes})
 	}
-	if a.Written > 0 {
-		a.Ratio = float64(a.Bytes) / float64(a.Written)
+	if a.Bytes.Stored > 0 {
+		a.Ratio = float64(a.Bytes.Total) / float64(a.Bytes.Stored)
 	}
 	return a
 }
@@ -97,11 +98,11 @@ func (a *app) showBackup(s *session, made *snapshot.Snapshot, r backup.Result, c
 		for _, v := range x.Folders {
 			t.row("Volume:", fmt.Sprintf("%s, %s, %s; %s read", name(v.Name), counted(v.Files, "file"), size(v.Bytes), count(v.Read)))
 		}
-		t.row("Size:", size(int64(x.Bytes)))
-		t.row("Read:", size(int64(x.Read)))
-		t.row("New:", size(int64(x.New)))
+		t.row("Size:", size(int64(x.Bytes.Total)))
+		t.row("Read:", size(int64(x.Bytes.Read)))
+		t.row("New:", size(int64(x.Bytes.New)))
 		t.row("Stored:", storedText(x))
-		t.row("Requests:", x.Requests.String())
+		t.row("Requests:", x.Kinds.String())
 		writeResults(t, x.Results, fewResults)
 	})
 	if err != nil || made.Complete {
@@ -112,9 +113,9 @@ func (a *app) showBackup(s *session, made *snapshot.Snapshot, r backup.Result, c
 }
 
 func storedText(x account) string {
-	text := fmt.Sprintf("%s, of it %s", size(x.Written), counted(x.Packs, "pack"))
+	text := fmt.Sprintf("%s, of it %s", size(x.Bytes.Stored), counted(x.Packs, "pack"))
 	if x.Packs == 0 {
-		text = size(x.Written) + " in one journal entry"
+		text = size(x.Bytes.Stored) + " in one journal entry"
 	}
 	if x.Ratio >= 1 {
 		text += fmt.Sprintf("; ratio %.1f", x.Ratio)
@@ -257,10 +258,10 @@ func writeDescription(t *sheet, d description, details bool) {
 	for _, v := range d.VolumeData {
 		t.row("Volume:", fmt.Sprintf("%s, %s entries, %s", name(v.Name), count(v.Entries), size(int64(v.Bytes))))
 	}
-	t.row("Size:", size(int64(d.Bytes)))
-	t.row("Read:", size(int64(d.Read)))
-	t.row("New:", size(int64(d.New)))
-	t.row("Stored:", size(d.Stored))
+	t.row("Size:", size(int64(d.Bytes.Total)))
+	t.row("Read:", size(int64(d.Bytes.Read)))
+	t.row("New:", size(int64(d.Bytes.New)))
+	t.row("Stored:", size(d.Bytes.Stored))
 	if d.Objects > 0 {
 		t.row("Digest:", d.Digest.Body.String())
 	}

@@ -91,8 +91,11 @@ func newSheet() *sheet {
 	return s
 }
 
-// row adds a line of cells. Rows that follow each other share their columns.
+// row adds a line of cells, or none without cells. Rows that follow each other share their columns.
 func (s *sheet) row(cells ...string) {
+	if len(cells) == 0 {
+		return
+	}
 	_, _ = io.WriteString(s.tabs, strings.Join(cells, "\t")+"\n") // into memory: cannot fail
 }
 

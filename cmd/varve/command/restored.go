@@ -98,6 +98,9 @@ func (a *app) showRestored(r restored) error {
 			t.line("warning: %s", escaped(w))
 		}
 	})
+	if err == nil && r.Counts[string(restore.Differs)] > 0 && a.output == asTable {
+		a.note("what differs was left as it is; --existing-resource-policy update makes it as it was")
+	}
 	if err != nil || r.Failed == 0 {
 		return err
 	}
@@ -105,22 +108,26 @@ func (a *app) showRestored(r restored) error {
 		hint: "mend what the messages name and run it again: what is there already is left alone"}
 }
 
+// writePlan shows what would be done. What is there as in the backup is only counted.
 func writePlan(t *sheet, r restored) {
-	if len(r.Objects) > 0 {
-		t.row("ACTION", "OBJECT", "TARGET", "REASON")
-	}
+	header := []string{"ACTION", "OBJECT", "REASON"}
 	for _, o := range r.Objects {
-		target := "same"
-		if o.Target != "" {
-			target = name(o.Target)
+		if o.Action == string(restore.Keep) && o.Reason == "" {
+			continue
 		}
-		t.row(o.Action, name(o.Object), target, escaped(o.Reason))
+		object := name(o.Object)
+		if o.Target != "" {
+			object += " -> " + name(o.Target)
+		}
+		t.row(header...)
+		t.row(o.Action, object, escaped(o.Reason))
+		header = nil
 	}
 	for _, v := range r.Volumes {
 		t.line("volume %s would be written to %s: %s entries, %s", name(v.Name), name(v.Path), count(v.Entries), size(v.Bytes))
 	}
 	if len(r.Counts) == 0 {
-		t.line("nothing was changed")
+		t.line("\nnothing was changed")
 		return
 	}
 	t.line("\n%s; nothing was changed", countsText(r.Counts, restore.Create, restore.Update, restore.Merge, restore.Keep, restore.Skip, restore.Refuse))

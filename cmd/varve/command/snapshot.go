@@ -30,19 +30,25 @@ type snapshotRow struct {
 	Status    string     `json:"status"` // Completed or PartiallyFailed
 	Objects   uint64     `json:"objects"`
 	Volumes   uint64     `json:"volumes"`
-	Bytes     uint64     `json:"bytes"` // of objects and volumes
 	Errors    uint64     `json:"errors"`
 	Warnings  uint64     `json:"warnings"`
-	Read      uint64     `json:"readBytes"`   // from the cluster and the folders
-	New       uint64     `json:"newBytes"`    // that the repository did not have
-	Stored    int64      `json:"storedBytes"` // of packs that came with it, as they lie in the bucket
+	Bytes     byteCounts `json:"bytes"`
+}
+
+// byteCounts are the sizes of a backup.
+type byteCounts struct {
+	Total  uint64 `json:"total"`  // of the objects and files in it
+	Read   uint64 `json:"read"`   // of these, read from the cluster and the folders
+	New    uint64 `json:"new"`    // of these, that the repository did not have
+	Stored int64  `json:"stored"` // that the bucket took for it
 }
 
 func rowOf(r *session, s *snapshot.Snapshot) snapshotRow {
 	row := snapshotRow{ID: s.ID.String(), Name: s.Name, Cluster: s.Cluster, Started: s.Started, Completed: s.Completed,
 		Status: "PartiallyFailed", Objects: s.Manifest.Objects.Count, Volumes: s.Manifest.Volumes.Count,
-		Bytes: s.Manifest.Objects.Bytes + s.Manifest.Volumes.Bytes, Errors: s.Errors, Warnings: s.Warnings,
-		Read: s.Stats.ReadBytes, New: s.Stats.NewBytes, Stored: r.Stored(s.ID)}
+		Errors: s.Errors, Warnings: s.Warnings,
+		Bytes: byteCounts{Total: s.Manifest.Objects.Bytes + s.Manifest.Volumes.Bytes, Read: s.Stats.ReadBytes,
+			New: s.Stats.NewBytes, Stored: r.Stored(s.ID)}}
 	if s.Complete {
 		row.Status = "Completed"
 	}
@@ -90,8 +96,8 @@ func (a *app) showSnapshots(ctx context.Context, s *session, f snapshot.Filter) 
 		}
 		t.row("ID", "NAME", "AGE", "STATUS", "OBJECTS", "VOLUMES", "SIZE", "NEW", "STORED")
 		for _, r := range rows {
-			t.row(short(r.ID), name(r.Name), age(r.Started, now), r.Status, count(r.Objects), count(r.Volumes), size(int64(r.Bytes)),
-				size(int64(r.New)), size(r.Stored))
+			t.row(short(r.ID), name(r.Name), age(r.Started, now), r.Status, count(r.Objects), count(r.Volumes), size(int64(r.Bytes.Total)),
+				size(int64(r.Bytes.New)), size(r.Bytes.Stored))
 		}
 	})
 	if err == nil && len(rows) == 0 && a.output == asTable {
