@@ -28,7 +28,7 @@ type bundle struct {
 }
 
 func newBundle(class blob.Class) *bundle {
-	return &bundle{class: class, known: make(map[contentSum]uint64), stored: make(chan struct{})}
+	return &bundle{class: class, data: make([]byte, 0, maxBundle), known: make(map[contentSum]uint64), stored: make(chan struct{})}
 }
 
 // fits reports whether a content of n bytes can be added without growing too large.

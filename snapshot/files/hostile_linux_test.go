@@ -3,6 +3,8 @@ package files
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -125,6 +127,50 @@ func TestRestoreStaysBeneathTheTarget(t *testing.T) {
 				t.Errorf("%s: the good file is %q, %v", tc.name, data, err)
 			}
 		}
+	}
+}
+
+// TestRandomHostileMaps restores maps of names that mean something to a file system, over and over
+// into the same target, so that links and directories of one map are in the way of the next.
+func TestRandomHostileMaps(t *testing.T) {
+	s := newStore(t)
+	top := t.TempDir()
+	target := filepath.Join(top, "target")
+	write(t, filepath.Join(top, "outside/file"), []byte("sentinel"))
+	before := look(t, filepath.Join(top, "outside"))
+	r := rand.New(rand.NewPCG(1, 2))
+	names := []string{"a", "b", "outside", "file", "file", "a", "..", ".", "", "../outside", "a/b", "/", top, "target"}
+	targets := []string{"..", ".", "/", "../outside", "../outside/file", "a", "b", top + "/outside", "../target"}
+	restored := int64(0)
+	for i := range 150 {
+		if i%5 == 0 {
+			must(t, os.RemoveAll(target))
+		}
+		entries := make(map[string]entry)
+		for range 20 {
+			key := names[r.IntN(4)]
+			for range r.IntN(3) {
+				key += "\x00" + names[r.IntN(len(names))]
+			}
+			e := []entry{dirEntry(key), dirEntry(key), fileEntry(key, "evil"), linkEntry(key, targets[r.IntN(len(targets))])}[r.IntN(4)]
+			if e.attrs.Type == Regular && r.IntN(3) == 0 {
+				e.attrs.Links, e.attrs.Link = 2, names[r.IntN(4)]+"/file"
+			}
+			e.raw = true
+			entries[key] = e
+		}
+		policy := []Policy{Overwrite, KeepExisting}[r.IntN(2)]
+		report := s.restore(t, s.mapOf(t, slices.Collect(maps.Values(entries))...), target, RestoreOptions{Policy: policy})
+		restored += report.Files + report.Symlinks + report.Links
+		if diff := cmp.Diff(before, look(t, filepath.Join(top, "outside"))); diff != "" {
+			t.Fatalf("outside of the target (-before +after):\n%s", diff)
+		}
+		if names, err := os.ReadDir(top); err != nil || len(names) != 2 {
+			t.Fatalf("beside the target: %v, %v", names, err)
+		}
+	}
+	if restored < 100 {
+		t.Errorf("only %d entries were restored", restored)
 	}
 }
 
