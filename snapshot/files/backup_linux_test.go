@@ -64,7 +64,7 @@ func TestRoundTripOfLimits(t *testing.T) {
 
 func TestUnchangedFilesAreNotOpened(t *testing.T) {
 	s := newStore(t)
-	src := t.TempDir()
+	src := scratch(t)
 	generate(t, src, 1, 400)
 	first, report := s.backup(t, src, tree.Root{}, Options{})
 	if report.Read == 0 {
@@ -86,7 +86,7 @@ func TestUnchangedFilesAreNotOpened(t *testing.T) {
 
 func TestMapDoesNotDependOnTheRun(t *testing.T) {
 	s := newStore(t)
-	src := t.TempDir()
+	src := scratch(t)
 	generate(t, src, 2, 400)
 	want, _ := s.backup(t, src, tree.Root{}, Options{Parallel: 1})
 	for range 3 {
@@ -103,7 +103,7 @@ func TestMapDoesNotDependOnTheRun(t *testing.T) {
 // is what history there is.
 func TestMapDoesNotDependOnTheHistory(t *testing.T) {
 	s := newStore(t)
-	src := t.TempDir()
+	src := scratch(t)
 	for i := range 50 {
 		write(t, filepath.Join(src, fmt.Sprint(i%7), fmt.Sprint(i)), noise(uint64(i), []int{40, 100_000, 2 << 20}[i%3]))
 	}
@@ -144,7 +144,7 @@ func TestChangesAreFound(t *testing.T) {
 	} {
 		for _, way := range []ChangeDetection{Strict, ByMtime, ByContent} {
 			s := newStore(t)
-			src, dst := t.TempDir(), t.TempDir()
+			src, dst := scratch(t), scratch(t)
 			path := filepath.Join(src, "file")
 			write(t, path, []byte("content"))
 			must(t, os.Chtimes(path, old, old))
@@ -181,7 +181,7 @@ func TestFilesThatChangeUnderTheBackup(t *testing.T) {
 		{"is removed", 1000, os.Remove, "file 1000"},
 	} {
 		s := newStore(t)
-		src, dst := t.TempDir(), t.TempDir()
+		src, dst := scratch(t), scratch(t)
 		path := filepath.Join(src, "m")
 		write(t, path, data[:tc.size])
 		write(t, filepath.Join(src, "a"), data)
@@ -236,7 +236,7 @@ func TestWhatVanishesIsCounted(t *testing.T) {
 		{"became a directory", func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o700)) }},
 	} {
 		s := newStore(t)
-		src := t.TempDir()
+		src := scratch(t)
 		for _, name := range []string{"a", "m", "z"} {
 			write(t, filepath.Join(src, name), []byte(name))
 		}
@@ -252,7 +252,7 @@ func TestWhatVanishesIsCounted(t *testing.T) {
 		}
 
 		// And through the front door: all that was listed and is gone is counted, the rest is stored.
-		src = t.TempDir()
+		src = scratch(t)
 		write(t, filepath.Join(src, "a"), []byte("a"))
 		for i := range 1200 {
 			write(t, filepath.Join(src, "b", fmt.Sprint(i)), []byte("b"))
@@ -288,7 +288,7 @@ func TestUnreadableContentIsCounted(t *testing.T) {
 
 func TestSpecialFilesAreNotOpened(t *testing.T) {
 	s := newStore(t)
-	src, dst := t.TempDir(), t.TempDir()
+	src, dst := scratch(t), scratch(t)
 	must(t, syscall.Mkfifo(filepath.Join(src, "fifo"), 0o600))
 	l, err := net.Listen("unix", filepath.Join(src, "socket"))
 	must(t, err)
@@ -324,7 +324,7 @@ func TestSpecialFilesAreNotOpened(t *testing.T) {
 
 func TestOtherFileSystemsAreNotEntered(t *testing.T) {
 	s := newStore(t)
-	src := t.TempDir()
+	src := scratch(t)
 	mount := filepath.Join(src, "mnt")
 	must(t, os.Mkdir(mount, 0o755))
 	if err := unix.Mount("tmpfs", mount, "tmpfs", 0, "size=1m"); err != nil {
@@ -347,7 +347,7 @@ func TestOtherFileSystemsAreNotEntered(t *testing.T) {
 // a file, with symbolic links to a secret outside, all the time.
 func TestSwappedPathsAreNotFollowed(t *testing.T) {
 	s := newStore(t)
-	top := t.TempDir()
+	top := scratch(t)
 	src, outside := filepath.Join(top, "src"), filepath.Join(top, "outside")
 	secret := []byte("a secret of somebody else, longer than what stands inline in an entry of a map")
 	write(t, filepath.Join(outside, "name"), secret)

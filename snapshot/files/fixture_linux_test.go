@@ -237,6 +237,22 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// scratch returns a folder in memory where that is possible: every restore ends with a sync of its
+// file system, which on a disk waits for what everybody else has written.
+func scratch(t testing.TB) string {
+	t.Helper()
+	path, err := os.MkdirTemp("/dev/shm", "varve-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(path); err != nil {
+			t.Error(err)
+		}
+	})
+	return path
+}
+
 // setTime gives a name itself a time of modification.
 func setTime(t testing.TB, path string, at time.Time) {
 	t.Helper()

@@ -98,7 +98,7 @@ func TestRestoreStaysBeneathTheTarget(t *testing.T) {
 		{"a hard link to itself", []entry{hard("d", "d")}},
 	} {
 		for _, policy := range []Policy{RefuseNonEmpty, Overwrite, KeepExisting} {
-			top := t.TempDir()
+			top := scratch(t)
 			write(t, filepath.Join(top, "outside/file"), []byte("sentinel"))
 			target := filepath.Join(top, "target")
 			must(t, os.Mkdir(target, 0o755))
@@ -134,7 +134,7 @@ func TestRestoreStaysBeneathTheTarget(t *testing.T) {
 // into the same target, so that links and directories of one map are in the way of the next.
 func TestRandomHostileMaps(t *testing.T) {
 	s := newStore(t)
-	top := t.TempDir()
+	top := scratch(t)
 	target := filepath.Join(top, "target")
 	write(t, filepath.Join(top, "outside/file"), []byte("sentinel"))
 	before := look(t, filepath.Join(top, "outside"))
@@ -178,7 +178,7 @@ func TestRandomHostileMaps(t *testing.T) {
 // directory with a symbolic link to one outside, all the time.
 func TestRestoreIsNotLedAwayBySwappedPaths(t *testing.T) {
 	s := newStore(t)
-	top := t.TempDir()
+	top := scratch(t)
 	target, outside := filepath.Join(top, "target"), filepath.Join(top, "outside")
 	write(t, filepath.Join(outside, "file"), []byte("sentinel"))
 	write(t, filepath.Join(target, "d/file"), []byte("old"))

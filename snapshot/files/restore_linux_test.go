@@ -27,7 +27,7 @@ import (
 
 func TestNonEmptyTargets(t *testing.T) {
 	s := newStore(t)
-	src := t.TempDir()
+	src := scratch(t)
 	write(t, filepath.Join(src, "same"), []byte("same"))
 	write(t, filepath.Join(src, "differs"), []byte("from the snapshot"))
 	write(t, filepath.Join(src, "missing"), []byte("missing"))
@@ -37,7 +37,7 @@ func TestNonEmptyTargets(t *testing.T) {
 	root, _ := s.backup(t, src, tree.Root{}, Options{})
 
 	prepare := func(t *testing.T) string {
-		dst := t.TempDir()
+		dst := scratch(t)
 		mustBeComplete(t, s.restore(t, root, dst, RestoreOptions{}))
 		write(t, filepath.Join(dst, "differs"), []byte("in the target"))
 		write(t, filepath.Join(dst, "extra"), []byte("extra"))
@@ -61,7 +61,7 @@ func TestNonEmptyTargets(t *testing.T) {
 		}
 	})
 	t.Run("lost+found does not count", func(t *testing.T) {
-		dst := t.TempDir()
+		dst := scratch(t)
 		must(t, os.Mkdir(filepath.Join(dst, "lost+found"), 0o700))
 		mustBeComplete(t, s.restore(t, root, dst, RestoreOptions{}))
 	})
@@ -97,7 +97,7 @@ func TestNonEmptyTargets(t *testing.T) {
 		}
 	})
 	t.Run("a directory is in the way", func(t *testing.T) {
-		dst := t.TempDir()
+		dst := scratch(t)
 		write(t, filepath.Join(dst, "same/inside"), []byte("precious"))
 		report := s.restore(t, root, dst, RestoreOptions{Policy: Overwrite})
 		if report.Failed.Count != 1 || report.Failed.List[0].Path != "same" {
@@ -110,7 +110,7 @@ func TestNonEmptyTargets(t *testing.T) {
 }
 
 func TestWhatAppearsMeanwhileIsNotReplaced(t *testing.T) {
-	dst := t.TempDir()
+	dst := scratch(t)
 	f, err := openRoot(dst)
 	must(t, err)
 	defer f.release()
@@ -132,7 +132,7 @@ func TestWhatAppearsMeanwhileIsNotReplaced(t *testing.T) {
 }
 
 func TestModesAreNotSetThroughLinks(t *testing.T) {
-	top := t.TempDir()
+	top := scratch(t)
 	write(t, filepath.Join(top, "outside"), nil)
 	must(t, os.MkdirAll(filepath.Join(top, "target"), 0o755))
 	must(t, os.Symlink("../outside", filepath.Join(top, "target/fifo")))
@@ -157,7 +157,7 @@ func mtime(t *testing.T, path string) time.Time {
 
 func TestRestoreOfSomePaths(t *testing.T) {
 	s := newStore(t)
-	src := t.TempDir()
+	src := scratch(t)
 	for _, path := range []string{"a/b/c/1", "a/b/c/2", "a/b/d", "a/bb/x", "a.txt", "z/1", "z/2"} {
 		write(t, filepath.Join(src, path), []byte(path))
 	}
@@ -176,7 +176,7 @@ func TestRestoreOfSomePaths(t *testing.T) {
 		{[]string{"nothing", "z/1"}, []string{".", "z", "z/1"}, 1},
 		{[]string{"."}, []string{".", "a", "a.txt", "a/b", "a/b/c", "a/b/c/1", "a/b/c/2", "a/b/d", "a/bb", "a/bb/x", "z", "z/1", "z/2"}, 0},
 	} {
-		dst := t.TempDir()
+		dst := scratch(t)
 		report := s.restore(t, root, dst, RestoreOptions{Include: tc.include})
 		if report.Failed.Count != tc.failed {
 			t.Errorf("%q: failed %v", tc.include, report.Failed)
@@ -195,13 +195,13 @@ func TestRestoreOfSomePaths(t *testing.T) {
 		}
 	}
 	// A directory on the way that is there already is not what was asked for.
-	dst := t.TempDir()
+	dst := scratch(t)
 	must(t, os.Mkdir(filepath.Join(dst, "a"), 0o700))
 	mustBeComplete(t, s.restore(t, root, dst, RestoreOptions{Policy: Overwrite, Include: []string{"a/b/d"}}))
 	if info, err := os.Stat(filepath.Join(dst, "a")); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the directory on the way has mode %v, %v", info.Mode(), err)
 	}
-	_, err := Restore(context.Background(), tree.Open(s, root), content.NewReader(s), t.TempDir(), RestoreOptions{Include: []string{"../x"}})
+	_, err := Restore(context.Background(), tree.Open(s, root), content.NewReader(s), scratch(t), RestoreOptions{Include: []string{"../x"}})
 	if err == nil {
 		t.Error("a path out of the snapshot was accepted")
 	}
@@ -209,18 +209,18 @@ func TestRestoreOfSomePaths(t *testing.T) {
 
 func TestHardLinksAreKept(t *testing.T) {
 	s := newStore(t)
-	src := t.TempDir()
+	src := scratch(t)
 	write(t, filepath.Join(src, "b/first"), noise(1, 5000))
 	for _, name := range []string{"b/second", "c", "d/e"} {
 		must(t, os.MkdirAll(filepath.Dir(filepath.Join(src, name)), 0o755))
 		must(t, os.Link(filepath.Join(src, "b/first"), filepath.Join(src, name)))
 	}
-	write(t, filepath.Join(t.TempDir(), "outside"), nil)
+	write(t, filepath.Join(scratch(t), "outside"), nil)
 	root, report := s.backup(t, src, tree.Root{}, Options{})
 	if report.Read != 1 || report.Files != 4 || report.Bytes != 5000 || root.Bytes != 5000 {
 		t.Errorf("%d of %d names read, %d bytes", report.Read, report.Files, report.Bytes)
 	}
-	dst := t.TempDir()
+	dst := scratch(t)
 	restored := s.restore(t, root, dst, RestoreOptions{})
 	mustBeComplete(t, restored)
 	mustEqual(t, src, dst)
@@ -229,7 +229,7 @@ func TestHardLinksAreKept(t *testing.T) {
 	}
 
 	// Only further names asked for: the first of them gets the content.
-	part := t.TempDir()
+	part := scratch(t)
 	mustBeComplete(t, s.restore(t, root, part, RestoreOptions{Include: []string{"c", "d"}}))
 	c, err := os.Stat(filepath.Join(part, "c"))
 	must(t, err)
@@ -252,7 +252,7 @@ func TestHardLinksAreKept(t *testing.T) {
 	}
 
 	// What the policy keeps is not linked to: it is another file.
-	other := t.TempDir()
+	other := scratch(t)
 	write(t, filepath.Join(other, "b/first"), []byte("another"))
 	mustBeComplete(t, s.restore(t, root, other, RestoreOptions{Policy: KeepExisting}))
 	if data, err := os.ReadFile(filepath.Join(other, "c")); err != nil || !bytes.Equal(data, noise(1, 5000)) {
@@ -264,7 +264,7 @@ func TestHardLinksAreKept(t *testing.T) {
 // seen and being read. The other must not become a link to what is there now.
 func TestFirstNameReplaced(t *testing.T) {
 	s := newStore(t)
-	src, dst := t.TempDir(), t.TempDir()
+	src, dst := scratch(t), scratch(t)
 	write(t, filepath.Join(src, "a"), []byte("a"))
 	write(t, filepath.Join(src, "m"), []byte("the file of two names"))
 	must(t, os.Link(filepath.Join(src, "m"), filepath.Join(src, "n")))
@@ -288,7 +288,7 @@ func TestFirstNameReplaced(t *testing.T) {
 
 func TestExtendedAttributesAreKept(t *testing.T) {
 	s := newStore(t)
-	src, dst := t.TempDir(), t.TempDir()
+	src, dst := scratch(t), scratch(t)
 	write(t, filepath.Join(src, "dir/file"), []byte("file"))
 	for _, path := range []string{"dir", "dir/file"} {
 		path = filepath.Join(src, path)
@@ -325,7 +325,7 @@ func (f failing) Read(ctx context.Context, ref blob.Ref) ([]byte, error) {
 
 func TestLostContentCostsItsFilesOnly(t *testing.T) {
 	s := newStore(t)
-	src, dst := t.TempDir(), t.TempDir()
+	src, dst := scratch(t), scratch(t)
 	large := noise(1, 4<<20)
 	write(t, filepath.Join(src, "a/large"), large)
 	write(t, filepath.Join(src, "b/other"), noise(2, 1<<20))
