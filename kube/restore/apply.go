@@ -110,6 +110,11 @@ func (r *run) waves(ctx context.Context, actions []int) error {
 		if err := r.wave(ctx, actions[:n]); err != nil {
 			return err
 		}
+		if first.Wave == waveDefinitions {
+			if err := r.waitEstablished(ctx, actions[:n]); err != nil {
+				return err
+			}
+		}
 		actions = actions[n:]
 	}
 	return nil
@@ -226,10 +231,7 @@ func (r *run) make(ctx context.Context, a Action, i int) (Result, string, error)
 	if later {
 		r.owners.postpone(i)
 	}
-	if a.Wave == waveDefinitions {
-		err = r.waitEstablished(ctx, a)
-	}
-	return Created, "", err
+	return Created, "", nil
 }
 
 // comes reports whether an owner, by its UID in the backup, is still to be restored.
@@ -340,23 +342,43 @@ func (r *run) change(ctx context.Context, a Action, o kube.Object) (Result, stri
 	return Updated, "", err
 }
 
-// waitEstablished waits until the API server has taken up a definition.
-func (r *run) waitEstablished(ctx context.Context, a Action) error {
-	for deadline := time.Now().Add(definitionTimeout); time.Now().Before(deadline); {
-		o, err := r.deps.Cluster.Get(ctx, a.resource, "", a.Target.Name)
-		if err != nil {
-			return err
-		}
-		if slices.ContainsFunc(o.Each("status", "conditions"), func(c kube.Object) bool {
-			return c.Text("type") == "Established" && c.Text("status") == "True"
-		}) {
-			return nil
-		}
-		if err := sleep(ctx, pollPause); err != nil {
-			return err
+// waitEstablished waits until the API server has taken up the definitions that were made. It takes its
+// time for each, but for all of them at once.
+func (r *run) waitEstablished(ctx context.Context, actions []int) error {
+	deadline := time.Now().Add(definitionTimeout)
+	for _, i := range actions {
+		for r.outcomes[i].Result == Created {
+			ok, err := r.established(ctx, r.Actions[i])
+			if errors.Is(err, kube.ErrUnreachable) {
+				return err
+			}
+			if ok {
+				break
+			}
+			if err == nil && time.Now().After(deadline) {
+				err = fmt.Errorf("%s: the API server does not serve it after %v", r.Actions[i].Target, definitionTimeout)
+			}
+			if err != nil {
+				r.outcomes[i] = Outcome{Action: r.Actions[i], Result: Failed, Err: err}
+				break
+			}
+			if err := sleep(ctx, pollPause); err != nil {
+				return err
+			}
 		}
 	}
-	return fmt.Errorf("%s: the API server does not serve it after %v", a.Target, definitionTimeout)
+	return nil
+}
+
+// established reports whether the API server serves what a definition defines.
+func (r *run) established(ctx context.Context, a Action) (bool, error) {
+	o, err := r.deps.Cluster.Get(ctx, a.resource, "", a.Target.Name)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(o.Each("status", "conditions"), func(c kube.Object) bool {
+		return c.Text("type") == "Established" && c.Text("status") == "True"
+	}), nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

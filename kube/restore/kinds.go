@@ -121,6 +121,9 @@ func makesAgain(o kube.Object, controller kube.Owner) bool {
 	return slices.Contains(makers[o.Kind()], controller.Kind) && (group == "v1" || slices.Contains(builtin, group))
 }
 
+// serverConfig are the ConfigMaps of kube-system that the API server writes itself.
+var serverConfig = []string{"extension-apiserver-authentication", "kube-apiserver-legacy-service-account-token-tracking"}
+
 // needless says why an object is not restored, judged by itself; nothing if it is.
 func needless(k kube.Key, o kube.Object, completed bool) string {
 	if reason := never[[2]string{k.Group, k.Resource}]; reason != "" {
@@ -139,14 +142,14 @@ func needless(k kube.Key, o kube.Object, completed bool) string {
 			return "it has completed"
 		}
 	case "/configmaps":
-		if k.Name == "kube-root-ca.crt" {
+		if k.Name == "kube-root-ca.crt" || k.Namespace == "kube-system" && slices.Contains(serverConfig, k.Name) {
 			return "the cluster publishes its own"
 		}
 	case "/secrets":
 		if o.Text("type") == "kubernetes.io/service-account-token" {
 			return "a token is valid only where it was issued"
 		}
-	case "/endpoints", "discovery.k8s.io/endpointslices":
+	case "/services", "/endpoints", "discovery.k8s.io/endpointslices":
 		if k.Namespace == "default" && k.Name == "kubernetes" {
 			return "the API server publishes its own"
 		}
