@@ -125,6 +125,15 @@ func (d *Draft) validate() error {
 	return nil
 }
 
+// CheckName reports why a snapshot cannot have a name, so that a run need not begin. A name is what
+// can be typed, printed and used as a word of an address, and does not mean the newest snapshot.
+func CheckName(name string) error {
+	if word, _, _ := strings.Cut(name, ":"); word == latest {
+		return fmt.Errorf("the name %q is kept for the newest snapshot", name)
+	}
+	return checkName(name)
+}
+
 // checkName lets through what can be typed, printed and used as a word of an address.
 func checkName(name string) error {
 	unprintable := func(r rune) bool { return r == '/' || r == utf8.RuneError || !unicode.IsPrint(r) }

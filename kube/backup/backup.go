@@ -143,6 +143,9 @@ func (p *Plan) complete(d Deps) error {
 		}
 		p.Name = prefix + "-" + d.Now().UTC().Format("20060102150405")
 	}
+	if err := snapshot.CheckName(p.Name); err != nil {
+		return fmt.Errorf("%w: %w", ErrPlan, err)
+	}
 	return nil
 }
 

@@ -29,7 +29,7 @@ type account struct {
 	Requests  int64             `json:"requests"` // to the bucket, from opening the repository on
 	Kinds     requestCounts     `json:"requestKinds"`
 	Ratio     float64           `json:"ratio"` // bytes in the backup for each one stored
-	Digest    snapshot.Sum      `json:"digest"`
+	Digest    snapshot.Sum      `json:"digest,omitzero"`
 	Results   []snapshot.Result `json:"results,omitempty"`
 }
 
@@ -177,7 +177,7 @@ type description struct {
 	snapshotRow
 	Plan       json.RawMessage   `json:"plan,omitempty"`
 	VolumeData []volumeSize      `json:"volumeData,omitempty"`
-	Digest     snapshot.Sum      `json:"digest"`
+	Digest     snapshot.Sum      `json:"digest,omitzero"`
 	Resources  []resourceCount   `json:"resources,omitempty"`
 	Results    []snapshot.Result `json:"results,omitempty"`
 }

@@ -2,6 +2,7 @@ package command
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -46,14 +47,18 @@ func (f *clusterFlags) resolve(c *cobra.Command) error {
 	if f.objects != fromCluster && f.objects != noObjects {
 		return usage("--objects %s: there are %s and %s", f.objects, fromCluster, noObjects)
 	}
-	for list, names := range map[string][]string{
-		"--include-namespaces": f.filter.IncludedNamespaces, "--exclude-namespaces": f.filter.ExcludedNamespaces,
-		"--include-resources": f.filter.IncludedResources, "--exclude-resources": f.filter.ExcludedResources,
+	for _, list := range []struct {
+		flag  string
+		names []string
+	}{
+		{"include-namespaces", f.filter.IncludedNamespaces}, {"exclude-namespaces", f.filter.ExcludedNamespaces},
+		{"include-resources", f.filter.IncludedResources}, {"exclude-resources", f.filter.ExcludedResources},
+		{"selector", []string{f.filter.LabelSelector}},
 	} {
-		for _, name := range names {
-			if strings.TrimSpace(name) != name || name == "" {
-				return usage("%s: %q is no name", list, name)
-			}
+		// An empty list, often an unset variable in a script, must not become "all".
+		given := c.Flags().Changed(list.flag)
+		if given && (len(list.names) == 0 || slices.ContainsFunc(list.names, func(n string) bool { return strings.TrimSpace(n) == "" })) {
+			return usage("--%s is given and empty", list.flag)
 		}
 	}
 	return nil
