@@ -4,10 +4,10 @@ import (
 	"container/list"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/varve-dev/varve/repo/blob"
-	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/pack"
 	"github.com/varve-dev/varve/repo/seal"
 	"github.com/varve-dev/varve/repo/storage"
@@ -15,13 +15,16 @@ import (
 
 var errDamagedPack = pack.ErrDamaged
 
-// Reading a pack fetches what is asked for. Who reads on where the last read ended gets twice as much
-// each time, so that a restore needs few requests and a look at one object few bytes.
+// Reading a pack fetches what is asked for. Who reads on where the last fetch ended gets twice as much
+// each time, so that a restore needs few requests and a look at one file few bytes. Nodes come with
+// their neighbours, which a walk needs next though in another order.
 const (
-	maxAhead    = 8 << 20  // bytes fetched beyond what was asked for
-	maxGap      = 64 << 10 // bytes skipped that still count as reading on
-	maxHeld     = 64 << 20 // bytes of packs held in memory
-	maxOpenKeys = 4096     // packs whose session keys are held
+	maxAhead    = 8 << 20   // bytes fetched beyond what was asked for
+	maxGap      = 64 << 10  // bytes skipped that still count as reading on
+	nodeWindow  = 256 << 10 // nodes are fetched in aligned windows of this size
+	maxParts    = 8         // parts held of one pack
+	maxHeld     = 64 << 20  // bytes of packs held in memory
+	maxOpenKeys = 4096      // packs whose session keys are held
 )
 
 // packReader fetches parts of packs and opens blobs. It is safe for concurrent use.
@@ -31,22 +34,29 @@ type packReader struct {
 
 	mu    sync.Mutex
 	held  int64
-	spans map[uint32]*span // by pack number, the part fetched last
-	order *list.List       // of pack numbers, most recently used first
+	packs map[uint32]*packParts // by pack number
+	order *list.List            // of pack numbers, most recently used first
 	keys  map[uint32][]seal.SessionKey
 }
 
-// span is a part of a pack in memory.
-type span struct {
+// packParts is what of one pack is in memory.
+type packParts struct {
 	mu    sync.Mutex // one fetch at a time
-	start int64
-	data  []byte
-	ahead int64
+	parts []part     // the newest first
+	ahead int64      // bytes that the last fetch took beyond what was asked for
 	place *list.Element
 }
 
+// part is a run of bytes of a pack.
+type part struct {
+	start int64
+	data  []byte
+}
+
+func (p part) end() int64 { return p.start + int64(len(p.data)) }
+
 func newPackReader(b storage.Bucket, r pack.Reader) *packReader {
-	return &packReader{bucket: b, reader: r, spans: map[uint32]*span{}, order: list.New(), keys: map[uint32][]seal.SessionKey{}}
+	return &packReader{bucket: b, reader: r, packs: map[uint32]*packParts{}, order: list.New(), keys: map[uint32][]seal.SessionKey{}}
 }
 
 // open reads one copy of a blob and verifies it.
@@ -91,71 +101,88 @@ func (p *packReader) sessionKeys(ctx context.Context, f found) ([]seal.SessionKe
 	return keys, nil
 }
 
-// bytes returns a part of a pack, which the caller must not change.
+// bytes returns a run of bytes of a pack, which the caller must not change.
 func (p *packReader) bytes(ctx context.Context, f found, offset, length int64) ([]byte, error) {
 	if offset+length > f.pack.Size {
 		return nil, fmt.Errorf("%d bytes at %d of a pack of %d: %w", length, offset, f.pack.Size, errDamagedPack)
 	}
-	s := p.span(f.number)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if end := s.start + int64(len(s.data)); offset < s.start || offset+length > end {
-		if err := p.fetch(ctx, f, s, offset, length, offset >= end && offset-end <= maxGap && end > 0); err != nil {
-			return nil, err
+	of := p.partsOf(f.number)
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	for _, held := range of.parts {
+		if offset >= held.start && offset+length <= held.end() {
+			return held.data[offset-held.start:][:length], nil
 		}
 	}
-	return s.data[offset-s.start:][:length], nil
-}
-
-// fetch replaces a span by one that holds the wanted part.
-func (p *packReader) fetch(ctx context.Context, f found, s *span, offset, length int64, readingOn bool) error {
-	s.ahead = 0
-	if readingOn {
-		s.ahead = min(maxAhead, 2*(s.ahead+length))
-	}
+	start, end := of.extent(f, offset, length)
 	name, base := f.pack.Object()
-	start, want := offset, min(length+s.ahead, f.pack.Size-offset)
-	if f.pack.Size <= journal.MaxInline && f.pack.Inline > 0 {
-		start, want = 0, f.pack.Size // an inline pack is small: one request for all of it
-	}
-	data, err := p.bucket.Get(ctx, name, base+start, want)
+	data, err := p.bucket.Get(ctx, name, base+start, end-start)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if int64(len(data)) < offset-start+length {
-		return fmt.Errorf("%s ends early, %d bytes at %d are not there: %w", name, length, offset, errDamagedPack)
+	got := part{start: start, data: data}
+	if got.end() < offset+length {
+		return nil, fmt.Errorf("%s ends early, %d bytes at %d are not there: %w", name, length, offset, errDamagedPack)
 	}
+	p.hold(f.number, of, got)
+	return data[offset-start:][:length], nil
+}
+
+// extent decides how much to fetch around what is asked for.
+func (of *packParts) extent(f found, offset, length int64) (start, end int64) {
+	if f.pack.Inline > 0 {
+		return 0, f.pack.Size // an inline pack is small: one request for all of it
+	}
+	if f.row.Class.HasLinks() {
+		start = offset / nodeWindow * nodeWindow
+		return start, min(f.pack.Size, (offset+length+nodeWindow-1)/nodeWindow*nodeWindow)
+	}
+	readingOn := len(of.parts) > 0 && offset >= of.parts[0].end() && offset-of.parts[0].end() <= maxGap
+	of.ahead = min(maxAhead, 2*(of.ahead+length))
+	if !readingOn {
+		of.ahead = 0
+	}
+	return offset, min(f.pack.Size, offset+length+of.ahead)
+}
+
+// hold keeps a part, and forgets what was used longest ago when there is too much.
+func (p *packReader) hold(number uint32, of *packParts, got part) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.spans[f.number] == s { // else evicted meanwhile, and gone when its reader is done
-		p.held += int64(len(data) - len(s.data))
+	if p.packs[number] != of {
+		return // forgotten meanwhile; its readers finish without it
 	}
-	s.start, s.data = start, data
+	of.parts = slices.Insert(of.parts, 0, got)
+	p.held += int64(len(got.data))
+	if len(of.parts) > maxParts {
+		p.held -= int64(len(of.parts[maxParts].data))
+		of.parts = slices.Clip(of.parts[:maxParts])
+	}
 	for p.held > maxHeld && p.order.Len() > 1 {
-		p.evict()
+		p.forgetOldest()
 	}
-	return nil
 }
 
-// span returns the place for a pack's part, marked as the one used last.
-func (p *packReader) span(number uint32) *span {
+// partsOf returns what is held of a pack, and marks the pack as the one used last.
+func (p *packReader) partsOf(number uint32) *packParts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s, ok := p.spans[number]
+	of, ok := p.packs[number]
 	if !ok {
-		s = &span{place: p.order.PushFront(number)}
-		p.spans[number] = s
+		of = &packParts{place: p.order.PushFront(number)}
+		p.packs[number] = of
 	}
-	p.order.MoveToFront(s.place)
-	return s
+	p.order.MoveToFront(of.place)
+	return of
 }
 
-// evict forgets the part used longest ago. Who reads it at this moment keeps it until done. It needs
-// the lock.
-func (p *packReader) evict() {
-	last := p.order.Back()
-	number := last.Value.(uint32)
-	p.held -= int64(len(p.spans[number].data))
-	delete(p.spans, number)
-	p.order.Remove(last)
+// forgetOldest lets go of the pack used longest ago. It needs the lock.
+func (p *packReader) forgetOldest() {
+	oldest := p.order.Back()
+	number := oldest.Value.(uint32)
+	for _, held := range p.packs[number].parts {
+		p.held -= int64(len(held.data))
+	}
+	delete(p.packs, number)
+	p.order.Remove(oldest)
 }
