@@ -95,7 +95,7 @@ func (c *Cluster) pages(ctx context.Context, r Resource, q Query, size int) (ite
 			return nil, fmt.Errorf("%s: read the answer: %w", attempt, err)
 		}
 		for _, raw := range page.Items {
-			item, err := newItem(r, raw)
+			item, err := r.Item(raw)
 			if err != nil {
 				return nil, fmt.Errorf("%s: read the answer: %w", attempt, err)
 			}
@@ -107,7 +107,8 @@ func (c *Cluster) pages(ctx context.Context, r Resource, q Query, size int) (ite
 	}
 }
 
-func newItem(r Resource, raw []byte) (Item, error) {
+// Item reads an object of the resource as it stands in a list: apiVersion and kind may be missing.
+func (r Resource) Item(raw []byte) (Item, error) {
 	var head struct {
 		APIVersion string
 		Type       string

@@ -131,7 +131,7 @@ func (s *Selection) findNamespaces(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			item, err := newItem(namespaces, raw)
+			item, err := namespaces.Item(raw)
 			if err != nil {
 				return fmt.Errorf("get namespace %s: %w", name, err)
 			}

@@ -31,17 +31,27 @@ func (r *run) objects(ctx context.Context) error {
 	for _, warning := range selection.Warnings {
 		r.warn("", warning)
 	}
-	m, err := r.newMerge(ctx, catalog)
-	if err != nil {
-		return err
-	}
-	if err := m.walk(ctx, selection); err != nil {
+	if err := r.store(ctx, catalog, selection); err != nil {
 		return err
 	}
 	if r.result.Objects == 0 && !r.plan.AllowEmpty {
 		return r.nothing()
 	}
 	return nil
+}
+
+// walker visits the objects to back up in the order of their keys. [kube.Selection] is one.
+type walker interface {
+	Walk(ctx context.Context, o kube.WalkOptions, visit func(kube.Listing) error) error
+}
+
+// store builds the map of the objects that a walk visits.
+func (r *run) store(ctx context.Context, catalog *kube.Catalog, w walker) error {
+	m, err := r.newMerge(ctx, catalog)
+	if err != nil {
+		return err
+	}
+	return m.walk(ctx, w)
 }
 
 // nothing says why no object is selected.
@@ -105,9 +115,9 @@ func sameServer(ctx context.Context, parent *snapshot.Snapshot, now *kube.Catalo
 }
 
 // walk adds every selected object and finishes the map.
-func (m *merge) walk(ctx context.Context, selection *kube.Selection) error {
+func (m *merge) walk(ctx context.Context, w walker) error {
 	defer m.assembler.Close()
-	err := selection.Walk(ctx, m.Walk, func(l kube.Listing) error {
+	err := w.Walk(ctx, m.Walk, func(l kube.Listing) error {
 		if l.Err != nil {
 			m.fail(l.Resource.String(), l.Err)
 			return nil
