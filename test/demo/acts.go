@@ -165,7 +165,7 @@ func (d *demo) restore(ctx context.Context, backup string) error {
 	for _, args := range [][]string{
 		{"--include-namespaces", lostNamespace},
 		{"--include-namespaces", movedNamespace, "--namespace-mappings", movedNamespace + ":" + movedTo},
-		{"--objects", "none", "--volume", "data=" + d.volume},
+		{"--objects", "none", "--volume", "data=" + d.volume, "--files-policy", "overwrite"},
 	} {
 		started := time.Now()
 		out, err := d.command(ctx, append([]string{"restore", "create", "--from-backup", backup}, args...)...)

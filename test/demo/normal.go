@@ -41,6 +41,8 @@ var leftOuts = []leftOut{
 	{"PersistentVolume", p("metadata", "annotations", "pv.kubernetes.io/bound-by-controller"), "the binder's note"},
 	{"PersistentVolume", p("spec", "claimRef"), "a volume that outlived its claim may be bound to the new one or not"},
 	{"Job", p("spec", "selector"), "it names the Job's UID"},
+	{"Job", p("metadata", "labels", "controller-uid"), "it is the Job's UID"},
+	{"Job", p("metadata", "labels", "batch.kubernetes.io/controller-uid"), "it is the Job's UID"},
 	{"Job", p("spec", "template", "metadata", "labels", "controller-uid"), "it is the Job's UID"},
 	{"Job", p("spec", "template", "metadata", "labels", "batch.kubernetes.io/controller-uid"), "it is the Job's UID"},
 	{"Pod", p("spec", "volumes", tokenVolume), "each pod has a token of its own"},
