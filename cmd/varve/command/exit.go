@@ -124,12 +124,10 @@ func explain(err error) (code int, hint string) {
 			break
 		}
 	}
-	var unknown *kube.UnknownResourceError
-	if errors.As(err, &unknown) {
+	if _, unknown := errors.AsType[*kube.UnknownResourceError](err); unknown {
 		code, hint = exitUsage, "kubectl api-resources lists them; --ignore-unknown lets the name pass"
 	}
-	var f failure
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[failure](err); ok {
 		if f.code != 0 {
 			code = f.code
 		}
