@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"path"
 	"slices"
 	"strings"
 )
@@ -44,8 +43,7 @@ func couldMatch(pattern, group string) bool {
 	if !qualified {
 		return true
 	}
-	ok, err := path.Match(suffix, group)
-	return ok && err == nil || isGlob(pattern)
+	return matchAny([]string{suffix}, group) || matchAny([]string{pattern}, "x."+group)
 }
 
 // near returns at most three names of resources that look like a word.

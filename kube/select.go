@@ -108,7 +108,7 @@ func (s *Selection) failedGroups(catalog *Catalog, f Filter) {
 	for _, failure := range catalog.Failed {
 		group := groupOf(failure.What)
 		meant := len(f.IncludedResources) == 0 || slices.ContainsFunc(f.IncludedResources, func(pattern string) bool {
-			return pattern == "*" || isGlob(pattern) && couldMatch(pattern, group) || len(catalog.Match(pattern)) == 0 && couldMatch(pattern, group)
+			return pattern == "*" || (isGlob(pattern) || len(catalog.Match(pattern)) == 0) && couldMatch(pattern, group)
 		})
 		if meant && !matchAny(f.ExcludedResources, "x."+group) {
 			s.Failures = append(s.Failures, failure)
