@@ -1,0 +1,252 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A place is a repository, a password and a cache for processes of their own.
+type place struct {
+	t      *testing.T
+	folder string
+}
+
+func newPlace(t *testing.T) place {
+	t.Helper()
+	p := place{t, t.TempDir()}
+	if err := os.WriteFile(p.path("password"), []byte("correct horse battery staple\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.varve("repo", "init")
+	return p
+}
+
+func (p place) path(elements ...string) string {
+	return filepath.Join(append([]string{p.folder}, elements...)...)
+}
+
+// command prepares a run of the program in a process of its own.
+func (p place) command(ctx context.Context, args ...string) (c *exec.Cmd, stdout, stderr *bytes.Buffer) {
+	c = exec.CommandContext(ctx, "varve", args...)
+	c.Env = append(os.Environ(), "VARVE_REPOSITORY=dir://"+p.path("repository"), "VARVE_PASSWORD_FILE="+p.path("password"),
+		"XDG_CACHE_HOME="+p.path("cache"))
+	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
+	c.Stdout, c.Stderr = stdout, stderr
+	return c, stdout, stderr
+}
+
+// run starts the program and returns what it printed.
+func (p place) run(args ...string) ([]byte, error) {
+	c, stdout, stderr := p.command(p.t.Context(), args...)
+	if err := c.Run(); err != nil {
+		return nil, fmt.Errorf("varve %s: %w: %s", strings.Join(args, " "), err, stderr)
+	}
+	return stdout.Bytes(), nil
+}
+
+// varve is run for what must succeed.
+func (p place) varve(args ...string) []byte {
+	p.t.Helper()
+	out, err := p.run(args...)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return out
+}
+
+// write makes a file of a volume.
+func (p place) write(volume, name string, data []byte) {
+	p.t.Helper()
+	if err := os.MkdirAll(p.path(volume), 0o700); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.WriteFile(p.path(volume, name), data, 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// names returns the names of all snapshots, sorted.
+func (p place) names() []string {
+	p.t.Helper()
+	var rows []struct{ Name, Status string }
+	if err := json.Unmarshal(p.varve("snapshot", "list", "-o", "json"), &rows); err != nil {
+		p.t.Fatal(err)
+	}
+	var names []string
+	for _, r := range rows {
+		if r.Status != "Completed" {
+			p.t.Errorf("snapshot %s is %s", r.Name, r.Status)
+		}
+		names = append(names, r.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// checkAll reads all data of the repository and fails the test if anything is damaged.
+func (p place) checkAll() {
+	p.t.Helper()
+	var report struct{ Findings []any }
+	if err := json.Unmarshal(p.varve("repo", "check", "--read-data", "-o", "json"), &report); err != nil {
+		p.t.Fatal(err)
+	}
+	if len(report.Findings) > 0 {
+		p.t.Errorf("findings: %v", report.Findings)
+	}
+}
+
+// Of two processes that commit at the same time, both must win, and neither may rely on what the
+// other one has not committed.
+func TestTwoProcessesBackUpAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	const rounds = 50
+	p := newPlace(t)
+	var want []string
+	for round := range rounds {
+		var both sync.WaitGroup
+		for _, who := range []string{"a", "b"} {
+			// One file is the same for both and new in each round, so that they race for it as well.
+			p.write(who, "shared", bytes.Repeat([]byte(fmt.Sprintf("round %d\n", round)), 2000))
+			p.write(who, fmt.Sprintf("own-%d", round), bytes.Repeat([]byte(fmt.Sprintf("%s %d\n", who, round)), 500))
+			name := fmt.Sprintf("%s-%02d", who, round)
+			want = append(want, name)
+			both.Go(func() {
+				if _, err := p.run("backup", "create", name, "--objects", "none", "--volume", who+"="+p.path(who)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	slices.Sort(want)
+	if got := p.names(); !slices.Equal(got, want) {
+		t.Errorf("snapshots are %q, want %q", got, want)
+	}
+	p.checkAll()
+	for _, who := range []string{"a", "b"} {
+		p.varve("restore", "create", "--from-backup", fmt.Sprintf("%s-%02d", who, rounds-1), "--volume", who+"="+p.path("back", who))
+		sameFiles(t, p.path("back", who), p.path(who))
+	}
+}
+
+// A backup that is killed has not happened, whenever it is; what was there before stays whole, and
+// the next backup needs no repair.
+func TestBackupKilledAtAnyMomentLeavesTheOthersIntact(t *testing.T) {
+	t.Parallel()
+	const kills, attempts, every = 32, 200, 8
+	p := newPlace(t)
+	random := rand.NewChaCha8([32]byte{1})
+	// change gives the volume 12 MB that the repository does not have.
+	change := func() {
+		data := make([]byte, 2_000_000)
+		for i := range 6 {
+			_, _ = random.Read(data) // it returns no error
+			p.write("data", fmt.Sprintf("file-%d", i), data)
+		}
+	}
+	create := func(name string) []string {
+		return []string{"backup", "create", name, "--objects", "none", "--volume", "data=" + p.path("data")}
+	}
+	change()
+	started := time.Now()
+	p.varve(create("first")...)
+	whole := time.Since(started)
+	if err := os.Rename(p.path("data"), p.path("first")); err != nil {
+		t.Fatal(err)
+	}
+	change()
+	want := []string{"first"}
+	for killed, n := 0, 0; killed < kills; n++ {
+		if n == attempts {
+			t.Fatalf("only %d of %d backups were killed before they ended", killed, n)
+		}
+		// The moments are spread over the time that a backup takes, whatever machine this is.
+		moment := whole * time.Duration(killed*2+1) / (2 * kills)
+		name := fmt.Sprintf("victim-%d", n)
+		started := time.Now()
+		if !p.kill(create(name), moment) {
+			want, whole = append(want, name), time.Since(started)
+			change()
+			continue
+		}
+		if killed++; killed%every == 0 {
+			name := fmt.Sprintf("after-%d", killed)
+			p.varve(create(name)...)
+			p.checkAll()
+			want = append(want, name)
+			change()
+		}
+	}
+	// A process may be killed after its backup was committed and before it could say so.
+	got := slices.DeleteFunc(p.names(), func(name string) bool {
+		return strings.HasPrefix(name, "victim-") && !slices.Contains(want, name)
+	})
+	if slices.Sort(want); !slices.Equal(got, want) {
+		t.Errorf("snapshots are %q, want %q", got, want)
+	}
+	p.varve(create("last")...)
+	p.checkAll()
+	for name, folder := range map[string]string{"first": "first", "last": "data"} {
+		p.varve("restore", "create", "--from-backup", name, "--volume", "data="+p.path("back", name))
+		sameFiles(t, p.path("back", name), p.path(folder))
+	}
+}
+
+// kill starts the program, sends it SIGKILL after a while, and reports whether that ended it.
+func (p place) kill(args []string, after time.Duration) bool {
+	p.t.Helper()
+	c, _, stderr := p.command(p.t.Context(), args...)
+	if err := c.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	timer := time.AfterFunc(after, func() { _ = c.Process.Kill() }) // it may have ended already
+	defer timer.Stop()
+	err := c.Wait()
+	var exit *exec.ExitError
+	if err != nil && (!errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL) {
+		p.t.Fatalf("varve %s: %v: %s", strings.Join(args, " "), err, stderr)
+	}
+	return err != nil
+}
+
+// sameFiles compares the regular files of two folders.
+func sameFiles(t *testing.T, got, want string) {
+	t.Helper()
+	entries, err := os.ReadDir(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := os.ReadDir(got)
+	if err != nil || len(there) != len(entries) {
+		t.Fatalf("%s has %d files (%v), want %d", got, len(there), err, len(entries))
+	}
+	for _, e := range entries {
+		a, err := os.ReadFile(filepath.Join(got, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(filepath.Join(want, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(a, b) {
+			t.Errorf("%s differs", e.Name())
+		}
+	}
+}
