@@ -33,9 +33,7 @@ func startProgress(title string) *progress {
 	if p.terminal {
 		every = 200 * time.Millisecond
 	}
-	p.ended.Add(1)
-	go func() {
-		defer p.ended.Done()
+	p.ended.Go(func() {
 		tick := time.NewTicker(every)
 		defer tick.Stop()
 		p.show()
@@ -51,7 +49,7 @@ func startProgress(title string) *progress {
 				return
 			}
 		}
-	}()
+	})
 	return p
 }
 

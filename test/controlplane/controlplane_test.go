@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -196,9 +197,7 @@ func TestStartEndsWithItsContext(t *testing.T) {
 // with returns a copy of m with more keys and values.
 func with(m map[string]any, more ...any) map[string]any {
 	all := map[string]any{}
-	for key, value := range m {
-		all[key] = value
-	}
+	maps.Copy(all, m)
 	for i := 0; i < len(more); i += 2 {
 		all[more[i].(string)] = more[i+1]
 	}

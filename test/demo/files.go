@@ -117,14 +117,3 @@ func differFiles(want, got file) []string {
 	}
 	return all
 }
-
-// bytesOf adds the sizes of regular files, and counts them.
-func bytesOf(files map[string]file) (count int, bytes int64) {
-	for _, f := range files {
-		if f.mode.IsRegular() {
-			count++
-			bytes += f.size
-		}
-	}
-	return count, bytes
-}

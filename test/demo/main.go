@@ -202,7 +202,7 @@ func (d *demo) compare(ctx context.Context, objects state, files map[string]file
 	d.tell("namespace "+movedTo, compareObjects(
 		renamed(before.within(movedNamespace), movedNamespace, movedTo), after.within(movedTo)))
 	d.tell("the rest of the cluster", compareObjects(
-		before.outside(lostNamespace, movedNamespace).where(comparable), after.outside(lostNamespace, movedTo).where(comparable)))
+		before.outside(lostNamespace, movedNamespace).where(counts), after.outside(lostNamespace, movedTo).where(counts)))
 	d.tell("pods of restored workloads", comparison{differences: podShortages(now.within(lostNamespace, movedTo))})
 
 	filesNow, err := readFiles(d.volume)
@@ -214,8 +214,8 @@ func (d *demo) compare(ctx context.Context, objects state, files map[string]file
 	return nil
 }
 
-// comparable leaves out what the server keeps beside the objects that it is about.
-func comparable(i id) bool {
+// counts leaves out what the server keeps beside the objects that it is about.
+func counts(i id) bool {
 	return i.kind != "IPAddress" // one for each Service; the server gives them away
 }
 
