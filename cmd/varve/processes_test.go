@@ -176,8 +176,12 @@ func TestBackupKilledAtAnyMomentLeavesTheOthersIntact(t *testing.T) {
 		if n == attempts {
 			t.Fatalf("only %d of %d backups were killed before they ended", killed, n)
 		}
-		// The moments are spread over the time that a backup takes, whatever machine this is.
-		moment := whole * time.Duration(killed*2+1) / (2 * kills)
+		// Every other moment is one at which something just appeared in the bucket, which is where a
+		// wrong order of writing shows. The others are spread over the time that a backup takes.
+		moment := afterTime(whole * time.Duration(killed+1) / kills)
+		if killed%2 == 1 {
+			moment = p.afterNames(1 + n%4)
+		}
 		name := fmt.Sprintf("victim-%d", n)
 		started := time.Now()
 		if !p.kill(create(name), moment) {
@@ -208,16 +212,50 @@ func TestBackupKilledAtAnyMomentLeavesTheOthersIntact(t *testing.T) {
 	}
 }
 
-// kill starts the program, sends it SIGKILL after a while, and reports whether that ended it.
-func (p place) kill(args []string, after time.Duration) bool {
+// A moment waits until it has come or the context ends.
+type moment func(ctx context.Context)
+
+func afterTime(d time.Duration) moment {
+	return func(ctx context.Context) {
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// afterNames is the moment at which the repository's folders have so many names more than now,
+// temporary ones included.
+func (p place) afterNames(more int) moment {
+	count := func() (n int) {
+		_ = filepath.WalkDir(p.path("repository"), func(string, os.DirEntry, error) error { n++; return nil }) // names come and go
+		return n
+	}
+	most := count() + more
+	return func(ctx context.Context) {
+		for ctx.Err() == nil && count() < most {
+			time.Sleep(100 * time.Microsecond)
+		}
+	}
+}
+
+// kill starts the program, sends it SIGKILL at a moment, and reports whether that ended it.
+func (p place) kill(args []string, at moment) bool {
 	p.t.Helper()
 	c, _, stderr := p.command(p.t.Context(), args...)
 	if err := c.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-	timer := time.AfterFunc(after, func() { _ = c.Process.Kill() }) // it may have ended already
-	defer timer.Stop()
+	ctx, ended := context.WithCancel(p.t.Context())
+	var killer sync.WaitGroup
+	killer.Go(func() {
+		if at(ctx); ctx.Err() == nil {
+			_ = c.Process.Kill() // it may have ended just now
+		}
+	})
 	err := c.Wait()
+	ended()
+	killer.Wait()
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL) {
 		p.t.Fatalf("varve %s: %v: %s", strings.Join(args, " "), err, stderr)
