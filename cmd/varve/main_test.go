@@ -36,22 +36,28 @@ func varve() {
 //	field FILE PATH VALUE   the JSON file has that value at a path such as findings.0.object
 //
 // and $PASSWORD, a file with a password.
-func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join("testdata", "script"),
+func TestScripts(t *testing.T) { testscript.Run(t, scripts("script")) }
+
+// scripts are the parameters of all scripts, for those in one folder.
+func scripts(folder string) testscript.Params {
+	return testscript.Params{
+		Dir:                 filepath.Join("testdata", folder),
 		UpdateScripts:       *rewrite,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Setup: func(e *testscript.Env) error {
-			password := filepath.Join(e.WorkDir, "password")
-			e.Setenv("PASSWORD", password)
-			e.Setenv("VARVE_PASSWORD_FILE", password)
-			e.Setenv("VARVE_REPOSITORY", "dir://"+filepath.Join(e.WorkDir, "repository"))
-			e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "cache"))
-			return os.WriteFile(password, []byte("correct horse battery staple\n"), 0o600)
-		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status, "field": field},
-	})
+		Setup:               prepare,
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": status, "field": field},
+	}
+}
+
+// prepare gives a script a password, and places for a repository and a cache.
+func prepare(e *testscript.Env) error {
+	password := filepath.Join(e.WorkDir, "password")
+	e.Setenv("PASSWORD", password)
+	e.Setenv("VARVE_PASSWORD_FILE", password)
+	e.Setenv("VARVE_REPOSITORY", "dir://"+filepath.Join(e.WorkDir, "repository"))
+	e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "cache"))
+	return os.WriteFile(password, []byte("correct horse battery staple\n"), 0o600)
 }
 
 // status runs the program and compares its exit code: status 2 varve repo init.
