@@ -41,6 +41,9 @@ type Failure struct {
 	Err  error
 }
 
+// errDown is what an aggregated API looks like whose server cannot be reached.
+var errDown = errors.New("the server of this API does not answer")
+
 // namespaces is the one resource that is needed before discovery.
 var namespaces = Resource{Version: "v1", Name: "namespaces", Kind: "Namespace"}
 
@@ -76,7 +79,11 @@ func (c *Cluster) Discover(ctx context.Context) (*Catalog, error) {
 		for _, gv := range slices.SortedFunc(maps.Keys(failed.Groups), func(a, b schema.GroupVersion) int {
 			return strings.Compare(a.String(), b.String())
 		}) {
-			catalog.Failed = append(catalog.Failed, Failure{What: gv.String(), Err: failed.Groups[gv]})
+			reason := failed.Groups[gv]
+			if stale := (discovery.StaleGroupVersionError{}); errors.As(reason, &stale) {
+				reason = errDown
+			}
+			catalog.Failed = append(catalog.Failed, Failure{What: gv.String(), Err: reason})
 		}
 	}
 	served := make(map[string]*metav1.APIResourceList, len(lists))

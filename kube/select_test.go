@@ -76,9 +76,18 @@ func shop(t *testing.T, c *Cluster, catalog *Catalog) {
 		object(t, `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"shop-all"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"shop-bound"},"subjects":[{"kind":"ServiceAccount","name":"web","namespace":"shop"}]}`),
 		object(t, `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"shop-strangers"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"shop-unbound"},"subjects":[{"kind":"ServiceAccount","name":"web","namespace":"elsewhere"}]}`),
 		object(t, `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"RoleBinding","metadata":{"name":"web","namespace":"shop"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"shop-in-namespace"},"subjects":[{"kind":"ServiceAccount","name":"web","namespace":"shop"}]}`),
+		object(t, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"dying","namespace":"shop","finalizers":["example.com/never"]}}`),
+		object(t, `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop-dying"}}`),
+		object(t, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"dying","namespace":"shop-dying","finalizers":["example.com/never"]}}`),
 		definition(t, "Basket", "baskets", "shop.example.com"),
 		definition(t, "Crate", "crates", "shop.example.com"),
 	)
+	for _, k := range []Key{{Resource: "configmaps", Namespace: "shop", Name: "dying"}, {Resource: "namespaces", Name: "shop-dying"}} {
+		r, _ := catalog.Find(k.Group, k.Resource)
+		if err := c.Delete(t.Context(), r, k.Namespace, k.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
 	waitServed(t, c, "shop.example.com", "baskets")
 	fresh, err := c.Discover(t.Context())
 	if err != nil {

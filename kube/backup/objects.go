@@ -162,7 +162,7 @@ func (m *merge) add(ctx context.Context, item kube.Item) error {
 	if err != nil {
 		return err
 	}
-	if old != nil && m.old.sameServer && old.Attributes == item.Attributes {
+	if old != nil && m.old.sameServer && sameRevision(old.Attributes, item.Attributes) {
 		kept, err := kube.NewItem(item.Key, kube.Stored{Attributes: item.Attributes}, &old.Body, &old.State)
 		if err != nil {
 			return err
@@ -194,6 +194,11 @@ func (m *merge) add(ctx context.Context, item kube.Item) error {
 	m.draft.Stats.ReadBytes += added.Bytes
 	m.progress.add(1, added.Bytes)
 	return m.assembler.Add(ctx, added)
+}
+
+// sameRevision reports whether an object is as it was. A server that numbers nothing cannot tell.
+func sameRevision(before, now kube.Attributes) bool {
+	return before == now && now.UID != "" && now.ResourceVersion != ""
 }
 
 // replace takes the old object out of the digests, and returns the places of those of its contents that

@@ -13,6 +13,7 @@ type Progress struct {
 	Volume string // name of the volume
 	Items  uint64 // objects or files of this stage so far
 	Bytes  uint64 // of them, as they are in the source
+	Read   uint64 // bytes of files read in this stage, also of files that are not done yet
 
 	// What the parent had, as a guess at what is to come; zero without parent.
 	ExpectedItems, ExpectedBytes uint64
@@ -47,6 +48,14 @@ func (m *meter) add(items, bytes uint64) {
 	defer m.mutex.Unlock()
 	m.now.Items += items
 	m.now.Bytes += bytes
+	m.report(false)
+}
+
+// read counts bytes of a file that is being read.
+func (m *meter) read(bytes uint64) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	m.now.Read += bytes
 	m.report(false)
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/varve-dev/varve/kube"
 	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/snapshot"
+	"github.com/varve-dev/varve/snapshot/content"
 )
 
 // fleet is objects that look like those of a cluster, without an API server that would take minutes to
@@ -58,8 +59,8 @@ func (f fleet) text(i, revision int) string {
 		revision%60, strings.Join(fields, ","), revision, i, word(12), word(40), strings.Join(env, ","), revision, revision, revision%60)
 }
 
-// backup makes a snapshot of the fleet and returns how many bytes that stored.
-func (l *lab) backup(f fleet) int64 {
+// backup makes a snapshot of what is visited and returns how many bytes that stored.
+func (l *lab) backup(w walker) int64 {
 	l.t.Helper()
 	size := func() (sum int64) {
 		for _, n := range l.stored() {
@@ -78,7 +79,7 @@ func (l *lab) backup(f fleet) int64 {
 	if r.parent, err = snapshot.Parent(ctx, l.Repository, snapshot.ParentQuery{Cluster: "c", Name: "fleet", Objects: true}); err != nil {
 		l.t.Fatal(err)
 	}
-	if err := r.store(ctx, &kube.Catalog{Server: "v1"}, f); err != nil {
+	if err := r.store(ctx, &kube.Catalog{Server: "v1"}, w); err != nil {
 		l.t.Fatal(err)
 	}
 	if _, err := r.commit(ctx); err != nil {
@@ -114,5 +115,54 @@ func TestStoredBytesFollowWhatChanged(t *testing.T) {
 	}
 	if none > 4<<10 {
 		t.Errorf("none changed stored %d bytes, want at most 4 KiB", none)
+	}
+}
+
+// listed is objects of one kind as a list has them.
+type listed []string
+
+func (w listed) Walk(_ context.Context, _ kube.WalkOptions, visit func(kube.Listing) error) error {
+	l := kube.Listing{Resource: kube.Resource{Group: "g", Version: "v1", Name: "things", Kind: "Thing"}}
+	for _, text := range w {
+		item, err := l.Resource.Item([]byte(text))
+		if err != nil {
+			return err
+		}
+		l.Items = append(l.Items, item)
+	}
+	return visit(l)
+}
+
+func TestObjectsThatNobodyNumbersAreReadAgain(t *testing.T) {
+	for name, metadata := range map[string]string{
+		"neither uid nor resourceVersion": `{"name":"a"}`,
+		"no resourceVersion":              `{"name":"a","uid":"0f8fad5b-d9cb-469f-a165-70867728950e"}`,
+		"no uid":                          `{"name":"a","resourceVersion":"1"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.backup(listed{`{"metadata":` + metadata + `,"spec":"before"}`})
+			l.backup(listed{`{"metadata":` + metadata + `,"spec":"after"}`})
+			s, err := snapshot.Find(t.Context(), l.Repository, "latest")
+			if err != nil {
+				t.Fatal(err)
+			}
+			key, err := kube.Key{Group: "g", Resource: "things", Name: "a"}.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, _, err := s.Objects().Get(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			entry, err := kube.ParseEntry(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o, err := entry.Object(t.Context(), content.NewReader(l.Repository))
+			if err != nil || o.Text("spec") != "after" {
+				t.Errorf("the second snapshot has %q, %v", o.Text("spec"), err)
+			}
+		})
 	}
 }

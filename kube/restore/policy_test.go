@@ -109,6 +109,7 @@ func TestExistingObjects(t *testing.T) {
 	}
 	patch("ConfigMap", "changed", `{"data":{"a":"c","more":"d"}}`)
 	patch("ServiceAccount", "robot", `{"metadata":{"annotations":{"old":null,"new":"1","both":"cluster"}},"imagePullSecrets":[{"name":"other"}]}`)
+	patch("ConfigMap", "same", `{"metadata":{"finalizers":["example.com/others-business"]}}`)
 	s.remove("v1", "ConfigMap", "existing", "gone")
 	state := func() string {
 		text, err := kube.Canonical(s.get("v1", "ConfigMap", "existing", "changed"))

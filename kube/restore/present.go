@@ -62,9 +62,10 @@ func (p *present) get(ctx context.Context, r kube.Resource, k kube.Key) (kube.Ob
 	objects, known := p.listed[scope]
 	if !known {
 		items, err := p.cluster.List(ctx, r, kube.Query{Namespace: scope.Namespace})
-		if err != nil && !errors.Is(err, kube.ErrAbsent) { // a kind that is not served yet has no objects
+		if errors.Is(err, kube.ErrUnreachable) || ctx.Err() != nil {
 			return nil, err
 		}
+		// What is not served yet or may not be listed is taken for absent; making it will tell.
 		objects = make(map[kube.Key]kube.Item, len(items))
 		for _, item := range items {
 			objects[item.Key] = item

@@ -38,7 +38,7 @@ type Existing string
 // The policies for existing objects.
 const (
 	ExistingKeep   Existing = ""       // leave it and say so
-	ExistingUpdate Existing = "Update" // make it as it was, by server-side apply
+	ExistingUpdate Existing = "Update" // make every field of the backup as it was, by server-side apply; others stay
 )
 
 // Jobs says what to do with Jobs that had not finished.

@@ -146,6 +146,16 @@ func TestLostNamespaceComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	report(t, r)
+	left := map[string]int{}
+	for _, o := range r.Outcomes {
+		if o.Result == Skipped && strings.HasSuffix(o.Reason, "makes it again") {
+			left[o.Target.Resource]++
+		}
+	}
+	want := map[string]int{"pods": 4, "replicasets": 1, "controllerrevisions": 1, "endpoints": 2}
+	if diff := cmp.Diff(want, left); diff != "" {
+		t.Errorf("left to controllers (-want +got):\n%s", diff)
+	}
 
 	s.await("the claim is bound again", func() bool {
 		return s.get("v1", "PersistentVolumeClaim", "harbour", "data").Text("status", "phase") == "Bound"
