@@ -26,9 +26,10 @@ func (r *run) volume(ctx context.Context, v Volume) error {
 	defer assembler.Close()
 	report, err := files.Backup(ctx, files.Source{Root: v.Path}, assembler, before, files.Options{
 		ChangeDetection: r.plan.ChangeDetection,
-		Events: files.Events{Entry: func(_ string, a files.Attributes) {
-			r.progress.add(1, uint64(max(0, a.Size)))
-		}},
+		Events: files.Events{
+			Entry: func(_ string, a files.Attributes) { r.progress.add(1, uint64(max(0, a.Size))) },
+			Bytes: func(n int64) { r.progress.read(uint64(n)) },
+		},
 	})
 	if err != nil {
 		return err

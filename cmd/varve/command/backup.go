@@ -129,7 +129,7 @@ func (p *progress) ofBackup() func(backup.Progress) {
 			} else {
 				s.files = before.files + int64(b.Items)
 			}
-			s.bytes = before.bytes + int64(b.Bytes)
+			s.bytes, s.read = before.bytes+int64(b.Bytes), before.read+int64(b.Read)
 			if b.ExpectedBytes > b.Bytes {
 				s.total = before.bytes + int64(b.ExpectedBytes)
 			}

@@ -48,19 +48,37 @@ func (a *app) passwordBy(ctx context.Context, twice bool) (string, error) {
 	if file != "" {
 		return readPassword(file)
 	}
-	if !term.IsTerminal(int(a.Stdin.Fd())) || !term.IsTerminal(int(a.Stderr.Fd())) {
+	screen, closeScreen := a.screen()
+	if screen == nil {
 		return "", failure{err: errors.New("no password: there is no terminal to ask for it"), code: exitUsage,
 			hint: "give --password-file FILE, or set " + passwordVariable}
 	}
-	p, err := a.ask(ctx, "Password: ")
+	defer closeScreen()
+	p, err := a.ask(ctx, screen, "Password: ")
 	if err != nil || !twice {
 		return p, err
 	}
-	again, err := a.ask(ctx, "Again: ")
+	again, err := a.ask(ctx, screen, "Again: ")
 	if err == nil && again != p {
 		err = usage("the two passwords differ")
 	}
 	return p, err
+}
+
+// screen is where a question can be seen when standard input is a terminal: standard error, or else
+// the terminal itself. It is nil when nobody sits there.
+func (a *app) screen() (screen io.Writer, closeScreen func()) {
+	if !term.IsTerminal(int(a.Stdin.Fd())) {
+		return nil, nil
+	}
+	if term.IsTerminal(int(a.Stderr.Fd())) {
+		return a.Stderr, func() {}
+	}
+	terminal, err := os.OpenFile("/dev/tty", os.O_WRONLY, 0)
+	if err != nil {
+		return nil, nil
+	}
+	return terminal, func() { _ = terminal.Close() } // nothing that was written there is to be kept
 }
 
 // readPassword takes a file's content without the end of its last line.
@@ -87,14 +105,14 @@ func readPassword(path string) (string, error) {
 
 // ask reads a line from the terminal without showing it. An interrupt gives the terminal back as it
 // was; the read that nothing can end then ends with the process.
-func (a *app) ask(ctx context.Context, prompt string) (string, error) {
+func (a *app) ask(ctx context.Context, screen io.Writer, prompt string) (string, error) {
 	terminal := int(a.Stdin.Fd())
 	before, err := term.GetState(terminal)
 	if err != nil {
 		return "", fmt.Errorf("ask for the password: %w", err)
 	}
-	fmt.Fprint(a.Stderr, prompt)
-	defer fmt.Fprintln(a.Stderr)
+	fmt.Fprint(screen, prompt)
+	defer fmt.Fprintln(screen)
 	type answer struct {
 		line []byte
 		err  error

@@ -34,7 +34,8 @@ type standing struct {
 	what    string // backup, volume data, check
 	objects int64
 	files   int64
-	bytes   int64
+	bytes   int64 // of these, done
+	read    int64 // bytes read so far, also of files that are not done
 	total   int64 // that bytes will be in the end, as far as is known
 	fresh   int64 // bytes that the repository did not have
 }
@@ -119,11 +120,14 @@ func (s standing) line(elapsed time.Duration) string {
 		}
 		said = append(said, amount)
 	}
+	if s.read > 0 {
+		said = append(said, size(s.read)+" read")
+	}
 	if s.fresh > 0 {
 		said = append(said, size(s.fresh)+" new")
 	}
-	if s.bytes > 0 && elapsed >= time.Second {
-		said = append(said, size(int64(float64(s.bytes)/elapsed.Seconds()))+"/s")
+	if moved := max(s.bytes, s.read); moved > 0 && elapsed >= time.Second {
+		said = append(said, size(int64(float64(moved)/elapsed.Seconds()))+"/s")
 	}
-	return strings.Join(append(said, took(elapsed.Truncate(time.Second))), "  ")
+	return strings.Join(append(said, elapsed.Truncate(time.Second).String()), "  ")
 }
