@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"sigs.k8s.io/yaml"
 )
@@ -70,13 +72,33 @@ func encoded(value any, f format) ([]byte, error) {
 		return nil, fmt.Errorf("encode the result: %w", err)
 	}
 	if f == asJSON {
-		return text.Bytes(), nil
+		return escapedJSON(text.String(), f), nil
 	}
-	yaml, err := yaml.JSONToYAML(text.Bytes())
-	if err != nil {
-		return nil, fmt.Errorf("encode the result: %w", err)
+	asYAML, err := yaml.JSONToYAML(text.Bytes())
+	if err != nil || bytes.ContainsFunc(asYAML, func(r rune) bool { return r != '\n' && unprintable(r) }) {
+		// YAML forbids some characters and writes others as they are. Escaped JSON is YAML, too.
+		return escapedJSON(text.String(), f), nil
 	}
-	return yaml, nil
+	return asYAML, nil
+}
+
+// escapedJSON writes what is not printable in the strings of a JSON text as escapes. The encoder does
+// so only with the control characters that JSON forbids, and a terminal obeys others, too.
+func escapedJSON(text string, f format) []byte {
+	safe := make([]byte, 0, len(text))
+	for _, r := range text {
+		switch {
+		case r == '\n' || !unprintable(r):
+			safe = utf8.AppendRune(safe, r)
+		case r > 0xffff && f == asYAML: // which has no escapes in pairs
+			safe = fmt.Appendf(safe, `\U%08x`, r)
+		default:
+			for _, unit := range utf16.Encode([]rune{r}) {
+				safe = fmt.Appendf(safe, `\u%04x`, unit)
+			}
+		}
+	}
+	return safe
 }
 
 // sheet is text in columns. Cells must be printable already.

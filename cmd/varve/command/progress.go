@@ -34,8 +34,8 @@ type standing struct {
 	what    string // backup, volume data, check
 	objects int64
 	files   int64
-	bytes   int64 // of these, done
-	read    int64 // bytes read so far, also of files that are not done
+	bytes   int64 // of these
+	read    int64 // bytes read so far: more than bytes while a large file is read, less when files are known
 	total   int64 // that bytes will be in the end, as far as is known
 	fresh   int64 // bytes that the repository did not have
 }
@@ -106,28 +106,25 @@ func (p *progress) draw(elapsed time.Duration) {
 }
 
 func (s standing) line(elapsed time.Duration) string {
-	said := []string{s.what}
+	said := []string{s.what + " " + elapsed.Truncate(time.Second).String()}
 	if s.objects > 0 {
 		said = append(said, counted(s.objects, "object"))
 	}
 	if s.files > 0 {
 		said = append(said, counted(s.files, "file"))
 	}
-	if s.bytes > 0 {
-		amount := size(s.bytes)
-		if s.total >= s.bytes {
-			amount += fmt.Sprintf(" of %s (%d %%)", size(s.total), 100*s.bytes/s.total)
+	if done := max(s.bytes, s.read); done > 0 {
+		amount := size(done)
+		if s.total >= done {
+			amount += fmt.Sprintf(" of %s (%d %%)", size(s.total), 100*done/s.total)
 		}
 		said = append(said, amount)
+		if s.fresh > 0 {
+			said = append(said, size(s.fresh)+" new")
+		}
+		if elapsed >= time.Second {
+			said = append(said, size(int64(float64(done)/elapsed.Seconds()))+"/s")
+		}
 	}
-	if s.read > 0 {
-		said = append(said, size(s.read)+" read")
-	}
-	if s.fresh > 0 {
-		said = append(said, size(s.fresh)+" new")
-	}
-	if moved := max(s.bytes, s.read); moved > 0 && elapsed >= time.Second {
-		said = append(said, size(int64(float64(moved)/elapsed.Seconds()))+"/s")
-	}
-	return strings.Join(append(said, elapsed.Truncate(time.Second).String()), "  ")
+	return strings.Join(said, "  ")
 }
