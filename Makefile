@@ -1,10 +1,10 @@
 # Every target is a line or two over the go command; scripts live in the folder that owns what they do.
 
 FUZZTIME = 10s
-LINT = go tool -modfile=tools/go.mod golangci-lint
+LINT = go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
 WITH_ASSETS = VARVE_TEST_ASSETS="$$(go -C test run ./assets)"
 # All packages of the module in test/ but Kubernetes itself.
-TEST_PACKAGES = $$(go -C test list ./... | grep -v '/test/kube$$')
+TEST_PACKAGES = $$(go -C $(CURDIR)/test list -f '{{.Dir}}' ./... | grep -v '/test/kube$$')
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit integration lint fuzz build assets
@@ -23,9 +23,9 @@ unit: assets ## run the tests of the main module
 integration: assets build ## run the tests of the control plane, of the corpus and of the binary
 	$(WITH_ASSETS) go -C test test $(TEST_PACKAGES)
 
-lint: ## run the linters of .golangci.yml, and vet over test/
+lint: ## run the linters of .golangci.yml
 	$(LINT) run ./...
-	go -C test vet $(TEST_PACKAGES)
+	cd test && $(LINT) run $(TEST_PACKAGES)
 
 fuzz: ## fuzz every decoder, FUZZTIME (10s) each
 	tools/fuzz $(FUZZTIME)
