@@ -212,6 +212,36 @@ func TestBackupKilledAtAnyMomentLeavesTheOthersIntact(t *testing.T) {
 	}
 }
 
+// An interrupt ends a backup in order: it says that nothing was made, and the next one needs nothing.
+func TestInterruptedBackupSaysSoAndMakesNothing(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	data := make([]byte, 6_000_000)
+	for i := range 10 {
+		_, _ = rand.NewChaCha8([32]byte{byte(i)}).Read(data) // it returns no error
+		p.write("data", fmt.Sprintf("file-%d", i), data)
+	}
+	create := []string{"backup", "create", "one", "--objects", "none", "--volume", "data=" + p.path("data")}
+	c, stdout, stderr := p.command(t.Context(), create...)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.afterNames(1)(t.Context())
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	err := c.Wait()
+	const want = "varve: interrupted\nhint: no backup was made; the next one stores only what is missing\n"
+	if c.ProcessState.ExitCode() != 130 || stderr.String() != want || stdout.Len() > 0 {
+		t.Errorf("%v: standard error is %q, standard output %q", err, stderr, stdout)
+	}
+	if got := p.names(); len(got) > 0 {
+		t.Errorf("snapshots are %q", got)
+	}
+	p.varve(create...)
+	p.checkAll()
+}
+
 // A moment waits until it has come or the context ends.
 type moment func(ctx context.Context)
 

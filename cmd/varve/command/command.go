@@ -123,6 +123,7 @@ Exit codes: 0 done; 1 failed, nothing changed; 2 usage; 3 incomplete; 4 reposito
 		c.AddCommand(noun)
 	}
 	c.AddCommand(a.version())
+	c.AddCommand(a.verbs()...)
 	return c
 }
 
