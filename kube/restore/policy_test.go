@@ -73,6 +73,9 @@ func TestNamespaceComesBackUnderAnotherName(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("outcomes (-want +got):\n%s", diff)
 	}
+	if got, want := outcomes(r, "")["persistentvolumes/mapped-pv"], "skipped: it is there, and has its claim in the original namespace"; got != want {
+		t.Errorf("the volume is %s, want %s", got, want)
+	}
 	namespace := s.get("v1", "Namespace", "", "copy")
 	if l := namespace.Labels(); l["kubernetes.io/metadata.name"] != "copy" || l["team"] != "a" || l["varve-restore"] != "copy" {
 		t.Errorf("labels of the namespace: %v", l)

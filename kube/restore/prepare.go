@@ -182,6 +182,10 @@ func (b *preparer) decide(ctx context.Context, e *kube.Entry) (Action, error) {
 		return a, nil
 	}
 	a.uid = there.UID()
+	if b.claimMoved(a.Key, o) {
+		a.Verb, a.Reason = Skip, "it is there, and has its claim in the original namespace"
+		return a, nil
+	}
 	wanted := b.render(a, o)
 	if a.rebind = b.released(a, wanted, there); a.rebind {
 		a.Verb, a.Reason = Merge, "its claim is restored, too"
@@ -239,6 +243,12 @@ func (b *preparer) keepsVolume(ctx context.Context, a Action, claim kube.Object)
 	}
 	mine := there.Text("spec", "claimRef", "namespace") == a.Target.Namespace && there.Text("spec", "claimRef", "name") == a.Target.Name
 	return mine && (there.Text("status", "phase") != "Released" || b.byKey[k]), nil
+}
+
+// claimMoved reports whether an object is a volume whose claim is restored to another namespace.
+func (b *preparer) claimMoved(k kube.Key, volume kube.Object) bool {
+	from := volume.Text("spec", "claimRef", "namespace")
+	return k.Group == "" && k.Resource == "persistentvolumes" && b.mapping.name(from) != from
 }
 
 // released reports whether a volume has lost its claim, and the same claim is restored.
