@@ -11,9 +11,8 @@ type Source struct {
 type ChangeDetection uint8
 
 const (
-	// Strict compares type, size, mtime, ctime and inode. Nobody but the kernel sets a ctime, so on
-	// the volume itself this misses no change; but before Linux 6.13, whose times are finer, one of
-	// equal size in the same few milliseconds in which the file was changed before and backed up.
+	// Strict compares type, size, mtime, ctime and inode. Nobody but the kernel sets a ctime, and no
+	// file is read before its ctime has passed, so on the volume itself this misses no change.
 	Strict ChangeDetection = iota
 	// ByMtime compares type, size and mtime, for sources that are copies, such as volumes made from
 	// snapshots by drivers that copy files. Changes of extended attributes alone are missed.
@@ -61,7 +60,7 @@ type Report struct {
 
 	Changed    Findings // stored, but changed while they were read: maybe neither old nor new
 	Vanished   Findings // not stored: gone, or replaced by something else, between listing and opening
-	Unreadable Findings // not stored, or a directory without what is in it
+	Unreadable Findings // not stored, or not wholly: without its extended attributes, or what is in it
 	Skipped    Findings // not stored: sockets, and what belongs to another file system
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -197,10 +198,13 @@ func (b *backup) read(ctx context.Context, j *job) error {
 		return nil
 	}
 	defer func() { _ = f.Close() }() // nothing is written through it
+	if err := outlast(ctx, a.Ctime); err != nil {
+		return err
+	}
 	j.opened = true
 	b.opt.Events.open(j.path)
 	if a.Xattrs, err = xattrsOf(int(f.Fd())); err != nil {
-		b.found.add(&b.report.Skipped, j.path, err)
+		b.found.add(&b.report.Unreadable, j.path, err)
 	}
 	src := &source{file: f, events: b.opt.Events}
 	piece, err := b.store(ctx, src, a.Size)
@@ -219,6 +223,32 @@ func (b *backup) read(ctx context.Context, j *job) error {
 	a.Size = src.read
 	j.attrs, j.pieces = a, []content.Piece{piece}
 	return nil
+}
+
+// The clock that gives files their times moves in ticks: of 10 ms at most, before Linux 6.13, and of a
+// second where a file system keeps no fractions of one.
+const (
+	tick       = 20 * time.Millisecond
+	coarseTick = time.Second + tick
+)
+
+// outlast returns when any further change of a file will give it another ctime. If the file were read
+// before, one could follow that nothing ever tells of.
+func outlast(ctx context.Context, ctime time.Time) error {
+	most := tick
+	if ctime.Nanosecond() == 0 {
+		most = coarseTick
+	}
+	rest := most - time.Since(ctime)
+	if rest <= 0 || rest > most { // long ago, or by a clock that is ahead of ours
+		return ctx.Err()
+	}
+	select {
+	case <-time.After(rest):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // store hands a file's content over: all at once if it is small, else as a stream.

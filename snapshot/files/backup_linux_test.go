@@ -162,6 +162,31 @@ func TestChangesAreFound(t *testing.T) {
 	}
 }
 
+// TestFilesAreReadWhenTheirTicksHavePassed: a change in the same tick as the one before leaves no trace
+// in any attribute, so the content must not be read before that is over.
+func TestFilesAreReadWhenTheirTicksHavePassed(t *testing.T) {
+	s := newStore(t)
+	src := scratch(t)
+	for i := range 20 {
+		write(t, filepath.Join(src, fmt.Sprint(i)), []byte("just written"))
+	}
+	_, report := s.backup(t, src, tree.Root{}, Options{Parallel: 1, Events: Events{Open: func(path string) {
+		var st syscall.Stat_t
+		must(t, syscall.Stat(filepath.Join(src, path), &st))
+		if age := time.Since(time.Unix(st.Ctim.Unix())); age < tick {
+			t.Errorf("%s is read %v after it changed", path, age)
+		}
+	}}})
+	if report.Read != 20 || report.Changed.Count != 0 {
+		t.Errorf("%d files read, %d changed", report.Read, report.Changed.Count)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := outlast(ctx, time.Now()); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled wait: %v", err)
+	}
+}
+
 func TestFilesThatChangeUnderTheBackup(t *testing.T) {
 	data := noise(1, 100_000)
 	for _, tc := range []struct {

@@ -6,8 +6,9 @@ type Policy uint8
 const (
 	// RefuseNonEmpty restores only into an empty or new folder. An empty "lost+found" does not count.
 	RefuseNonEmpty Policy = iota
-	// Overwrite replaces files, each in one step. A file of the same type, size, mtime and mode
-	// counts as right and is left alone, so a restore that was interrupted goes on where it was.
+	// Overwrite replaces files, each in one step. A file of the same type, size, mtime and mode, and
+	// of the same owner if that can be set, counts as right and is left alone, so a restore that was
+	// interrupted goes on where it was.
 	// What the snapshot does not have stays. No directory is ever replaced by something else.
 	Overwrite
 	// KeepExisting leaves everything that is there as it is and adds what is missing.

@@ -99,6 +99,11 @@ func (s *restore) run(ctx context.Context, target string) error {
 	if err := s.admit(); err != nil {
 		return err
 	}
+	if s.opt.Policy == Overwrite {
+		if err := removeLeftovers(s.root); err != nil {
+			return err
+		}
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(s.jobs)

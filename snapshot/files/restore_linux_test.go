@@ -364,6 +364,65 @@ func TestCancelledRestore(t *testing.T) {
 	mustEqual(t, src, dst)
 }
 
+// TestCancelledRestoreWaitsForNobody cancels while a further name waits for the first name of its file,
+// which nobody is going to make any more.
+func TestCancelledRestoreWaitsForNobody(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	j := &restoreJob{path: "b", attrs: Attributes{Type: Regular, Link: "a"},
+		group: &restoredGroup{path: "a", done: make(chan struct{})}}
+	done := make(chan error)
+	go func() { done <- new(restore).process(ctx, j) }()
+	time.Sleep(10 * time.Millisecond) // until it waits; if it does not yet, the test passes all the same
+	cancel()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("it waits for ever")
+	}
+}
+
+// TestLeftoversOfACrashAreRemoved also has a directory of somebody else whose name looks like one.
+func TestLeftoversOfACrashAreRemoved(t *testing.T) {
+	s := newStore(t)
+	root := s.mapOf(t, dirEntry("d"), fileEntry("d/file", "file"))
+	dst := scratch(t)
+	for _, in := range []string{".", "d"} {
+		write(t, filepath.Join(dst, in, temporaryName()), []byte("half a fi"))
+		write(t, filepath.Join(dst, in, temporaryName(), "kept"), nil)
+	}
+	mustBeComplete(t, s.restore(t, root, dst, RestoreOptions{Policy: Overwrite}))
+	kept := 0
+	for path, d := range look(t, dst) {
+		if isTemporary(filepath.Base(path)) && strings.HasPrefix(d, "-") {
+			t.Errorf("%s is still there", path)
+		}
+		if filepath.Base(path) == "kept" {
+			kept++
+		}
+	}
+	if kept != 2 {
+		t.Errorf("%d of 2 files of somebody else are left", kept)
+	}
+}
+
+func TestWrongOwnersArePutRight(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can set owners")
+	}
+	s := newStore(t)
+	src, dst := scratch(t), scratch(t)
+	write(t, filepath.Join(src, "file"), []byte("file"))
+	must(t, os.Chown(filepath.Join(src, "file"), 1000, 1001))
+	root, _ := s.backup(t, src, tree.Root{}, Options{})
+	mustBeComplete(t, s.restore(t, root, dst, RestoreOptions{}))
+	must(t, os.Chown(filepath.Join(dst, "file"), 1001, 1001))
+	mustBeComplete(t, s.restore(t, root, dst, RestoreOptions{Policy: Overwrite}))
+	mustEqual(t, src, dst)
+}
+
 // TestRestoreWithoutPrivileges runs in a process of its own if this one is root, because it is the
 // process that has the privileges.
 func TestRestoreWithoutPrivileges(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 )
 
 // A file is made under a temporary name of this form in its own directory. One that a crash left
-// behind is removed when a later restore with Overwrite comes by.
+// behind is removed when a later restore with Overwrite comes by. It is never a directory.
 const temporaryPrefix = ".varve-restore-"
 
 func temporaryName() string {
@@ -34,10 +34,14 @@ func removeLeftovers(f *folder) error {
 		return err
 	}
 	for _, name := range names {
-		if isTemporary(name) {
-			if err := f.remove(name); err != nil {
-				return err
-			}
+		if !isTemporary(name) {
+			continue
+		}
+		if have, err := f.stat(name); err == nil && have.Type == Directory {
+			continue
+		}
+		if err := f.remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
 		}
 	}
 	return nil
@@ -92,7 +96,11 @@ func (s *restore) process(ctx context.Context, j *restoreJob) error {
 		return err
 	}
 	if g.path != j.path {
-		<-g.done
+		select {
+		case <-g.done:
+		case <-ctx.Done(): // who makes the first name may have seen that before us, and makes nothing
+			return ctx.Err()
+		}
 		if linked, err := s.link(j, g); linked || err != nil {
 			return err
 		}
@@ -263,7 +271,8 @@ func (s *restore) isRight(j *restoreJob, have seen) bool {
 		target, err := j.folder.readlink(j.name)
 		return err == nil && target == want.Target
 	}
-	return have.Size == want.Size && have.Mtime.Equal(want.Mtime) && have.Mode == want.Mode
+	ours := have.UID == want.UID && have.GID == want.GID || os.Geteuid() != 0 // who could not set it
+	return ours && have.Size == want.Size && have.Mtime.Equal(want.Mtime) && have.Mode == want.Mode
 }
 
 // write makes a regular file with content and attributes.

@@ -35,7 +35,7 @@ func (w *walk) root(ctx context.Context, root *folder) error {
 func (w *walk) directory(ctx context.Context, f *folder, j *job, depth int) error {
 	var err error
 	if j.attrs.Xattrs, err = xattrsOf(f.fd); err != nil {
-		w.found.add(&w.report.Skipped, j.path, err)
+		w.found.add(&w.report.Unreadable, j.path, err)
 	}
 	if err := w.send(ctx, j); err != nil {
 		return err
