@@ -126,7 +126,7 @@ func (w *Writer) storeSegment(ctx context.Context) (*gathered, error) {
 func (w *Writer) draft(s *journal.State, snapshot journal.Snapshot, segment *gathered) (journal.Entry, error) {
 	e := journal.Entry{}
 	for _, a := range w.own {
-		if _, known := s.Number(a.Name); known || slices.Contains(s.Orphans, a.Name) {
+		if _, known := s.Number(a.Name); known || s.IsGivenUp(a.Name) {
 			return e, fmt.Errorf("pack %s: %w", a.Name.Short(), ErrSuperseded)
 		}
 		if segment != nil && segment.packs[a.Name] {

@@ -52,7 +52,7 @@ func (s *State) validateAdded(e *Entry) error {
 	inline := 0
 	seen := map[blob.Hash]bool{}
 	for _, a := range e.Add {
-		if _, known := s.Number(a.Name); known || seen[a.Name] || slices.Contains(s.Orphans, a.Name) {
+		if _, known := s.Number(a.Name); known || seen[a.Name] || s.IsGivenUp(a.Name) {
 			return invalid("pack %s was there before", a.Name.Short())
 		}
 		if _, err := blob.DecodeRows(a.Rows); err != nil || a.Size <= 0 {
@@ -76,7 +76,7 @@ func (s *State) validateAdded(e *Entry) error {
 
 func (s *State) validateSegments(e *Entry) error {
 	for _, g := range e.Segments {
-		if slices.ContainsFunc(s.Segments, func(i SegmentInfo) bool { return i.Name == g.Name }) {
+		if s.segment(g.Name) >= 0 || s.IsGivenUp(g.Name) {
 			return invalid("segment %s was there before", g.Name.Short())
 		}
 		if g.Packs == nil || g.Packs.IsEmpty() || int(g.Packs.Maximum()) >= len(s.Packs)+len(e.Add) {
@@ -92,7 +92,7 @@ func (s *State) validateSegments(e *Entry) error {
 // validateSnapshots: what a snapshot relies on is there. Packs in refs are live, or revived by the
 // same entry; inherited snapshots are live, or adopted before any prune marked without them.
 func (s *State) validateSnapshots(e *Entry) error {
-	for _, n := range numbers(e.Revive) {
+	for n := range members(e.Revive) {
 		if int(n) >= len(s.Packs) || s.Packs[n].Status != RetiredPack {
 			return invalid("pack %d is revived but not retired", n)
 		}
@@ -106,7 +106,7 @@ func (s *State) validateSnapshots(e *Entry) error {
 		}) {
 			return invalid("there is a snapshot of backup %s", sn.UID)
 		}
-		for _, n := range numbers(sn.Refs) {
+		for n := range members(sn.Refs) {
 			if !s.Usable(n) && (e.Revive == nil || !e.Revive.Contains(n)) {
 				return invalid("snapshot %v relies on pack %d, which is not live", sn.ID, n)
 			}
@@ -120,20 +120,27 @@ func (s *State) validateSnapshots(e *Entry) error {
 	return nil
 }
 
+// validateForgets: an entry does one thing to a snapshot, and one that is possible.
 func (s *State) validateForgets(e *Entry) error {
+	seen := map[SnapshotID]bool{}
+	twice := func(id SnapshotID) bool {
+		before := seen[id]
+		seen[id] = true
+		return before
+	}
 	for _, f := range e.Forget {
-		if i := s.live(f.ID); i < 0 || s.Snapshots[i].Held {
-			return invalid("snapshot %v is not live, or held", f.ID)
+		if i := s.live(f.ID); i < 0 || s.Snapshots[i].Held || twice(f.ID) {
+			return invalid("snapshot %v is not live, held, or named twice", f.ID)
 		}
 	}
 	for _, id := range e.Unforget {
-		if !s.CanAdopt(id) {
+		if !s.CanAdopt(id) || twice(id) {
 			return invalid("snapshot %v cannot come back", id)
 		}
 	}
 	for _, id := range slices.Concat(e.Hold, e.Release) {
-		if s.live(id) < 0 {
-			return invalid("snapshot %v is not live", id)
+		if s.live(id) < 0 || twice(id) {
+			return invalid("snapshot %v is not live, or named twice", id)
 		}
 	}
 	return nil
@@ -148,38 +155,51 @@ func (s *State) validatePrune(e *Entry) error {
 	if p.Base > s.Next || (p.Base <= s.Prunes.Last && p.ID != s.Prunes.ID) {
 		return invalid("another prune came after base %d", p.Base)
 	}
-	for _, n := range numbers(p.Retire) {
+	if len(e.Snapshots)+len(e.Unforget) > 0 {
+		return invalid("a snapshot came together with a prune that marked without it")
+	}
+	for n := range members(p.Retire) {
 		if !s.Usable(n) {
 			return invalid("pack %d is retired but not live", n)
 		}
 	}
-	for _, n := range numbers(p.Drop) {
-		if int(n) >= len(s.Packs) || s.Packs[n].Status != RetiredPack {
-			return invalid("pack %d is dropped but not retired", n)
+	for n := range members(p.Drop) {
+		if int(n) >= len(s.Packs) || s.Packs[n].Status != RetiredPack || (e.Revive != nil && e.Revive.Contains(n)) {
+			return invalid("pack %d is dropped but not retired, or revived as well", n)
 		}
 	}
 	for _, o := range p.Orphans {
-		if _, known := s.Number(o); known {
-			return invalid("pack %s is no orphan", o.Short())
+		n, known := s.Number(o)
+		if (known && s.Packs[n].Status != DroppedPack) || s.segment(o) >= 0 || e.adds(o) {
+			return invalid("object %s is no orphan", o.Short())
 		}
 	}
 	for _, g := range p.Segments {
-		if !slices.ContainsFunc(s.Segments, func(i SegmentInfo) bool { return i.Name == g }) {
+		if s.segment(g) < 0 {
 			return invalid("segment %s is replaced but not live", g.Short())
 		}
 	}
 	return nil
 }
 
+// adds reports whether the entry itself names an object for the first time.
+func (e *Entry) adds(name blob.Hash) bool {
+	return slices.ContainsFunc(e.Add, func(a Added) bool { return a.Name == name }) ||
+		slices.ContainsFunc(e.Segments, func(g SegmentAdded) bool { return g.Name == name })
+}
+
 // take changes the state by a valid entry.
 func (s *State) take(e *Stored) {
+	if s.at.packs == nil {
+		s.findPlaces()
+	}
 	if e.Genesis != nil {
 		s.Header = e.Genesis.Header
 	}
 	s.Features = append(s.Features, e.Features...)
 	s.takePacks(e)
 	s.takeSnapshots(e)
-	s.Damaged = append(s.Damaged, e.Damaged...)
+	s.damage(e.Damaged)
 	if e.Checkpoint != nil && e.Checkpoint.Next > s.Checkpoint.Next {
 		s.Checkpoint = *e.Checkpoint
 	}
@@ -194,37 +214,25 @@ func (s *State) takePacks(e *Stored) {
 		if a.Inline {
 			p.Inline = e.Inline
 		}
-		if s.byName == nil {
-			s.numberPacks()
-		}
-		s.byName[a.Name] = uint32(len(s.Packs))
-		s.Packs = append(s.Packs, p)
+		s.addPack(p)
 	}
 	for _, g := range e.Segments {
 		s.Segments = append(s.Segments, SegmentInfo{Name: g.Name, Size: g.Size})
-		for _, n := range numbers(g.Packs) {
+		for n := range members(g.Packs) {
 			s.Packs[n].Rows = nil
 		}
 	}
-	for _, n := range numbers(e.Revive) {
+	for n := range members(e.Revive) {
 		s.Packs[n].Status, s.Packs[n].Retired = LivePack, 0
 	}
 }
 
 func (s *State) takeSnapshots(e *Stored) {
 	for _, sn := range e.Snapshots {
-		s.Snapshots = append(s.Snapshots, Live{Snapshot: sn, Entry: e.Seq})
+		s.addSnapshot(Live{Snapshot: sn, Entry: e.Seq})
 	}
-	for _, f := range e.Forget {
-		i := s.live(f.ID)
-		s.Forgotten = append(s.Forgotten, Forgotten{Live: s.Snapshots[i], Forget: f, At: e.Seq})
-		s.Snapshots = slices.Delete(s.Snapshots, i, i+1)
-	}
-	for _, id := range e.Unforget {
-		i := s.forgotten(id)
-		s.Snapshots = append(s.Snapshots, s.Forgotten[i].Live)
-		s.Forgotten = slices.Delete(s.Forgotten, i, i+1)
-	}
+	s.forget(e.Forget, e.Seq)
+	s.unforget(e.Unforget)
 	for _, id := range e.Hold {
 		s.Snapshots[s.live(id)].Held = true
 	}
@@ -236,12 +244,13 @@ func (s *State) takeSnapshots(e *Stored) {
 func (s *State) takePrune(e *Stored) {
 	p := e.Prune
 	s.Prunes = PruneMark{ID: p.ID, Last: e.Seq, Base: max(s.Prunes.Base, p.Base)}
-	for _, n := range numbers(p.Retire) {
+	for n := range members(p.Retire) {
 		s.Packs[n].Status, s.Packs[n].Retired = RetiredPack, e.Time
 	}
-	for _, n := range numbers(p.Drop) {
+	for n := range members(p.Drop) {
 		s.Packs[n].Status, s.Packs[n].Rows = DroppedPack, nil
 	}
-	s.Orphans = append(s.Orphans, p.Orphans...)
 	s.Segments = slices.DeleteFunc(s.Segments, func(i SegmentInfo) bool { return slices.Contains(p.Segments, i.Name) })
+	s.giveUp(p.Orphans)
+	s.giveUp(p.Segments)
 }

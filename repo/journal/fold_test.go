@@ -35,6 +35,13 @@ func relying(n byte, s Snapshot) Entry {
 	return Entry{Snapshots: []Snapshot{s}}
 }
 
+// everyPack is a set of all numbers there can be: 900 KiB as it is stored, 16 GiB written out.
+func everyPack() *Packs {
+	all := NewPacks()
+	all.AddRange(0, 1<<32)
+	return all
+}
+
 func TestEntryThatBreaksAPreconditionIsVoid(t *testing.T) {
 	forget := func(n byte) Entry { return Entry{Forget: []Forget{{ID: SnapshotID{n}}}} }
 	live := []Entry{add(1), add(2), relying(1, Snapshot{UID: "u"}), relying(2, Snapshot{})}
@@ -42,6 +49,8 @@ func TestEntryThatBreaksAPreconditionIsVoid(t *testing.T) {
 	dropped := append(retired[:5:5], prune(2, 6, Prune{Drop: NewPacks(0), Orphans: []blob.Hash{{77}}}))
 	forgotten := append(live[:4:4], forget(1))
 	marked := append(forgotten[:5:5], prune(3, 6, Prune{}))
+	merged := append(live[:4:4], Entry{Segments: []SegmentAdded{{Name: blob.Hash{50}, Packs: NewPacks(0)}}},
+		Entry{Segments: []SegmentAdded{{Name: blob.Hash{51}, Packs: NewPacks(0)}}, Prune: &Prune{Base: 6, Segments: []blob.Hash{{50}}}})
 	held := append(live[:4:4], Entry{Hold: []SnapshotID{{1}}})
 	for name, c := range map[string]struct {
 		before []Entry
@@ -91,6 +100,17 @@ func TestEntryThatBreaksAPreconditionIsVoid(t *testing.T) {
 		"a segment of known packs":                     {live, Entry{Segments: []SegmentAdded{{Packs: NewPacks(0, 1)}}}, true},
 		"a segment of unknown packs":                   {live, Entry{Segments: []SegmentAdded{{Packs: NewPacks(2)}}}, false},
 		"a segment of the entry's own pack":            {live, Entry{Add: add(9).Add, Segments: []SegmentAdded{{Packs: NewPacks(2)}}}, true},
+		"forget of one snapshot twice over":            {live, Entry{Forget: []Forget{{ID: SnapshotID{1}}, {ID: SnapshotID{1}}}}, false},
+		"forget and hold at once":                      {live, Entry{Forget: []Forget{{ID: SnapshotID{1}}}, Hold: []SnapshotID{{1}}}, false},
+		"unforget of one snapshot twice over":          {forgotten, Entry{Unforget: []SnapshotID{{1}, {1}}}, false},
+		"a snapshot beside a prune":                    {live, Entry{Prune: &Prune{Base: 5, Retire: NewPacks(0)}, Snapshots: []Snapshot{{ID: SnapshotID{9}, Refs: NewPacks(0)}}}, false},
+		"unforget beside a prune":                      {forgotten, Entry{Prune: &Prune{Base: 6}, Unforget: []SnapshotID{{1}}}, false},
+		"drop of a pack that is revived at once":       {retired, Entry{Prune: &Prune{ID: TxID{9}, Base: 6, Drop: NewPacks(0)}, Revive: NewPacks(0)}, false},
+		"what is left of a dropped pack as an orphan":  {dropped, prune(9, 7, Prune{Orphans: []blob.Hash{{1}}}), true},
+		"a pack of the entry itself as an orphan":      {live, Entry{Add: add(9).Add, Prune: &Prune{ID: TxID{9}, Base: 5, Orphans: []blob.Hash{{9}}}}, false},
+		"a segment that was given up as an orphan":     {dropped, Entry{Segments: []SegmentAdded{{Name: blob.Hash{77}, Packs: NewPacks(1)}}}, false},
+		"a segment that was replaced":                  {merged, Entry{Segments: []SegmentAdded{{Name: blob.Hash{50}, Packs: NewPacks(1)}}}, false},
+		"a revival of billions of packs":               {live, Entry{Revive: everyPack()}, false},
 		"damage in an unknown pack":                    {live, Entry{Damaged: []Copy{{Pack: 9}}}, false},
 		"a checkpoint of entries that are yet to come": {live, Entry{Checkpoint: &Vouched{Next: 50}}, false},
 	} {
@@ -136,5 +156,33 @@ func TestPackNumbersAreNeverUsedAgain(t *testing.T) {
 	}
 	if n, ok := s.Number(blob.Hash{1}); !ok || s.Packs[n].Status != DroppedPack {
 		t.Errorf("the dropped pack is %d, %v", n, ok)
+	}
+}
+
+func TestSnapshotIsFoundWhateverCameBefore(t *testing.T) {
+	uids := map[byte]string{1: "a", 2: "b", 3: "c", 4: "d"}
+	s := folded(t, relying(1, Snapshot{UID: "a"}), relying(2, Snapshot{UID: "b"}), relying(3, Snapshot{UID: "c"}),
+		Entry{Forget: []Forget{{ID: SnapshotID{1}}, {ID: SnapshotID{3}}}},
+		relying(4, Snapshot{UID: "d"}), Entry{Unforget: []SnapshotID{{1}}}, Entry{Hold: []SnapshotID{{4}}})
+	var order []byte
+	for _, l := range s.Snapshots {
+		order = append(order, l.ID[0])
+	}
+	if string(order) != "\x01\x02\x04" {
+		t.Errorf("live snapshots %v, want 1, 2 and 4 in the order of their entries", order)
+	}
+	for id, uid := range uids {
+		if l, ok := s.Snapshot(SnapshotID{id}); ok != (id != 3) || (ok && l.ID[0] != id) || l.Held != (id == 4) {
+			t.Errorf("snapshot %d is %+v, %v", id, l, ok)
+		}
+		if l, ok := s.OfUID(uid); !ok || l.ID[0] != id {
+			t.Errorf("backup %s has snapshot %v, %v", uid, l.ID, ok)
+		}
+	}
+	if _, ok := s.OfUID(""); ok {
+		t.Error("no UID has a snapshot")
+	}
+	if !s.CanAdopt(SnapshotID{3}) || s.CanAdopt(SnapshotID{1}) {
+		t.Error("of the two that were forgotten, only the one still forgotten can be adopted")
 	}
 }

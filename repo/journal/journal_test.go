@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -263,7 +262,7 @@ func TestStateSurvivesItsCheckpoint(t *testing.T) {
 		t.Fatalf("found %+v, %v; want %+v", found, err, v)
 	}
 	if diff := cmp.Diff(state, back, cmpopts.IgnoreUnexported(State{}), cmp.Comparer(func(a, b *Packs) bool {
-		return fmt.Sprint(numbers(a)) == fmt.Sprint(numbers(b))
+		return a.Equals(b)
 	})); diff != "" {
 		t.Errorf("(-stored +read):\n%s", diff)
 	}

@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -21,12 +22,12 @@ type State struct {
 	Snapshots  []Live        `cbor:"6,keyasint,omitempty"` // in the order of their entries
 	Forgotten  []Forgotten   `cbor:"7,keyasint,omitempty"`
 	Segments   []SegmentInfo `cbor:"8,keyasint,omitempty"`
-	Orphans    []blob.Hash   `cbor:"9,keyasint,omitempty"` // packs that no entry named and that were given up
+	GivenUp    []blob.Hash   `cbor:"9,keyasint,omitempty"` // objects that no entry may add any more: orphans, segments replaced
 	Damaged    []Copy        `cbor:"10,keyasint,omitempty"`
 	Checkpoint Vouched       `cbor:"11,keyasint"` // the newest one vouched for
 	Prunes     PruneMark     `cbor:"12,keyasint"`
 
-	byName map[blob.Hash]uint32 // pack numbers
+	at places
 }
 
 // Status is where a pack stands in its life.
@@ -103,16 +104,13 @@ func SegmentName(h blob.Hash) string { return SegmentFolder + h.String() }
 
 // Number returns the number of a pack.
 func (s *State) Number(name blob.Hash) (uint32, bool) {
-	n, ok := s.byName[name]
+	n, ok := s.at.packs[name]
 	return n, ok
 }
 
-// numberPacks makes the map behind Number for a state that was decoded.
-func (s *State) numberPacks() {
-	s.byName = make(map[blob.Hash]uint32, len(s.Packs))
-	for i, p := range s.Packs {
-		s.byName[p.Name] = uint32(i)
-	}
+// segment returns the position of a live segment, or -1.
+func (s *State) segment(name blob.Hash) int {
+	return slices.IndexFunc(s.Segments, func(i SegmentInfo) bool { return i.Name == name })
 }
 
 // Snapshot returns a live snapshot.
@@ -125,17 +123,14 @@ func (s *State) Snapshot(id SnapshotID) (Live, bool) {
 
 // OfUID returns the snapshot of a Backup UID, live or forgotten.
 func (s *State) OfUID(uid string) (Live, bool) {
-	for _, l := range s.Snapshots {
-		if uid != "" && l.UID == uid {
-			return l, true
-		}
+	id, ok := s.at.uids[uid]
+	if !ok {
+		return Live{}, false
 	}
-	for _, f := range s.Forgotten {
-		if uid != "" && f.UID == uid {
-			return f.Live, true
-		}
+	if l, live := s.Snapshot(id); live {
+		return l, true
 	}
-	return Live{}, false
+	return s.Forgotten[s.forgotten(id)].Live, true
 }
 
 // Usable reports whether a pack may be relied on for new snapshots as it is.
@@ -144,21 +139,22 @@ func (s *State) Usable(pack uint32) bool {
 }
 
 // IsDamaged reports whether this copy of a blob is known to be bad.
-func (s *State) IsDamaged(c Copy) bool { return slices.Contains(s.Damaged, c) }
+func (s *State) IsDamaged(c Copy) bool {
+	_, ok := s.at.damaged[c]
+	return ok
+}
+
+// IsGivenUp reports whether an object was given up, so that no entry may add it any more.
+func (s *State) IsGivenUp(name blob.Hash) bool {
+	_, ok := s.at.givenUp[name]
+	return ok
+}
 
 // CanAdopt reports whether the forgotten snapshot can be relied on again: no prune has marked without
 // it.
 func (s *State) CanAdopt(id SnapshotID) bool {
 	i := s.forgotten(id)
 	return i >= 0 && s.Prunes.Base <= s.Forgotten[i].At
-}
-
-func (s *State) live(id SnapshotID) int {
-	return slices.IndexFunc(s.Snapshots, func(l Live) bool { return l.ID == id })
-}
-
-func (s *State) forgotten(id SnapshotID) int {
-	return slices.IndexFunc(s.Forgotten, func(f Forgotten) bool { return f.ID == id })
 }
 
 // Encode returns the stored form of a state, the plaintext of a checkpoint: deterministic CBOR.
@@ -180,17 +176,18 @@ func DecodeState(data []byte) (*State, error) {
 	if len(bytes.Trim(rest, "\x00")) > 0 {
 		return nil, fmt.Errorf("decode state: %d bytes too many: %w", len(rest), ErrDamaged)
 	}
-	s.numberPacks()
+	s.findPlaces()
 	return s, nil
 }
 
 // NewPacks returns a set of pack numbers.
 func NewPacks(numbers ...uint32) *Packs { return roaring.BitmapOf(numbers...) }
 
-// numbers returns the members of a set that may be nil, in ascending order.
-func numbers(p *Packs) []uint32 {
+// members are the numbers in a set that may be nil, in ascending order. A few bytes can hold a set of
+// billions, so it is not written out.
+func members(p *Packs) iter.Seq[uint32] {
 	if p == nil {
-		return nil
+		return func(func(uint32) bool) {}
 	}
-	return p.ToArray()
+	return roaring.Values(p)
 }

@@ -1,0 +1,130 @@
+package journal
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/varve-dev/varve/repo/blob"
+)
+
+// places says where things stand in the slices of a state, so that a fold of a year's half a million
+// entries does not search them one by one. It follows from the slices and is not stored.
+type places struct {
+	packs   map[blob.Hash]uint32   // numbers
+	live    map[SnapshotID]int     // positions in Snapshots
+	gone    map[SnapshotID]int     // positions in Forgotten
+	uids    map[string]SnapshotID  // of Backups that have a snapshot, live or forgotten
+	givenUp map[blob.Hash]struct{} // GivenUp as a set
+	damaged map[Copy]struct{}      // Damaged as a set
+}
+
+// findPlaces makes the places of a state that was decoded or is new.
+func (s *State) findPlaces() {
+	s.at = places{
+		packs: make(map[blob.Hash]uint32, len(s.Packs)),
+		live:  map[SnapshotID]int{}, gone: map[SnapshotID]int{}, uids: map[string]SnapshotID{},
+		givenUp: map[blob.Hash]struct{}{}, damaged: map[Copy]struct{}{},
+	}
+	for i, p := range s.Packs {
+		s.at.packs[p.Name] = uint32(i)
+	}
+	for _, name := range s.GivenUp {
+		s.at.givenUp[name] = struct{}{}
+	}
+	for _, c := range s.Damaged {
+		s.at.damaged[c] = struct{}{}
+	}
+	s.placeLive()
+	s.placeForgotten()
+}
+
+func (s *State) placeLive() {
+	clear(s.at.live)
+	for i, l := range s.Snapshots {
+		s.at.live[l.ID] = i
+		s.noteUID(l)
+	}
+}
+
+func (s *State) placeForgotten() {
+	clear(s.at.gone)
+	for i, f := range s.Forgotten {
+		s.at.gone[f.ID] = i
+		s.noteUID(f.Live)
+	}
+}
+
+func (s *State) noteUID(l Live) {
+	if l.UID != "" {
+		s.at.uids[l.UID] = l.ID
+	}
+}
+
+func (s *State) addPack(p Pack) {
+	s.at.packs[p.Name] = uint32(len(s.Packs))
+	s.Packs = append(s.Packs, p)
+}
+
+func (s *State) addSnapshot(l Live) {
+	s.at.live[l.ID] = len(s.Snapshots)
+	s.noteUID(l)
+	s.Snapshots = append(s.Snapshots, l)
+}
+
+// forget moves snapshots to those forgotten, all of an entry in one pass.
+func (s *State) forget(which []Forget, at uint64) {
+	if len(which) == 0 {
+		return
+	}
+	for _, f := range which {
+		s.at.gone[f.ID] = len(s.Forgotten)
+		s.Forgotten = append(s.Forgotten, Forgotten{Live: s.Snapshots[s.at.live[f.ID]], Forget: f, At: at})
+	}
+	s.Snapshots = slices.DeleteFunc(s.Snapshots, func(l Live) bool { return s.forgotten(l.ID) >= 0 })
+	s.placeLive()
+}
+
+// unforget moves snapshots back to where they were among the live ones.
+func (s *State) unforget(which []SnapshotID) {
+	if len(which) == 0 {
+		return
+	}
+	for _, id := range which {
+		s.Snapshots = append(s.Snapshots, s.Forgotten[s.at.gone[id]].Live)
+	}
+	slices.SortStableFunc(s.Snapshots, func(a, b Live) int { return cmp.Compare(a.Entry, b.Entry) })
+	s.placeLive()
+	s.Forgotten = slices.DeleteFunc(s.Forgotten, func(f Forgotten) bool { return s.live(f.ID) >= 0 })
+	s.placeForgotten()
+}
+
+func (s *State) giveUp(names []blob.Hash) {
+	for _, name := range names {
+		if !s.IsGivenUp(name) {
+			s.at.givenUp[name] = struct{}{}
+			s.GivenUp = append(s.GivenUp, name)
+		}
+	}
+}
+
+func (s *State) damage(copies []Copy) {
+	for _, c := range copies {
+		if !s.IsDamaged(c) {
+			s.at.damaged[c] = struct{}{}
+			s.Damaged = append(s.Damaged, c)
+		}
+	}
+}
+
+// live returns the position of a live snapshot, or -1.
+func (s *State) live(id SnapshotID) int { return place(s.at.live, id) }
+
+// forgotten returns the position of a forgotten snapshot, or -1.
+func (s *State) forgotten(id SnapshotID) int { return place(s.at.gone, id) }
+
+func place(in map[SnapshotID]int, id SnapshotID) int {
+	if i, ok := in[id]; ok {
+		return i
+	}
+	return -1
+}
