@@ -181,6 +181,8 @@ func TestParent(t *testing.T) {
 		draft("other", "hourly", "c2", true, 5, true, "db", "web"),
 		draft("adhoc", "", "c1", true, 6, true),
 		draft("site", "", "c1", true, 7, false, "web"),
+		draft("first", "", "c4", false, 7, true, "db"),
+		draft("second", "", "c4", false, 7, true, "db"),
 	}
 	tests := []struct {
 		name string
@@ -194,6 +196,7 @@ func TestParent(t *testing.T) {
 		{"what has more before the same schedule", ParentQuery{Cluster: "c1", Schedule: "hourly", Objects: true, Volumes: []string{"db"}}, "full"},
 		{"a new schedule", ParentQuery{Cluster: "c1", Schedule: "weekly", Objects: true, Volumes: []string{"db", "web"}}, "full"},
 		{"another cluster", ParentQuery{Cluster: "c2", Objects: true}, "other"},
+		{"incomplete ones only", ParentQuery{Cluster: "c4", Objects: true, Volumes: []string{"db"}}, "second"},
 		{"a cluster never seen", ParentQuery{Cluster: "c3", Objects: true}, ""},
 		{"a volume never seen", ParentQuery{Cluster: "c1", Volumes: []string{"new"}}, ""},
 	}

@@ -22,12 +22,14 @@ type ParentQuery struct {
 // finds unchanged there it takes over unread, so the parent must be of the same cluster; otherwise it
 // only decides how much is taken over, never what is right.
 //
-// Of the complete snapshots of the cluster, among the newest 32 of the repository, it is the one that
+// Of the snapshots of the cluster, among the newest 32 of the repository, it is the one that
 //
 //  1. has the most of what the run backs up: the objects, and each volume by name;
-//  2. then, is of the same schedule or, for a single run, of the same name, because that is likely to
+//  2. then, is complete; what an incomplete one has is as good, or one file that can never be read
+//     would make every run a first one;
+//  3. then, is of the same schedule or, for a single run, of the same name, because that is likely to
 //     have selected the same;
-//  3. then, is the newest.
+//  4. then, is the newest.
 //
 // A snapshot that cannot be read is passed over: a run without a parent is slow, not wrong.
 func Parent(ctx context.Context, r Repository, q ParentQuery) (*Snapshot, error) {
@@ -39,7 +41,7 @@ func Parent(ctx context.Context, r Repository, q ParentQuery) (*Snapshot, error)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if err != nil || !s.Complete || s.Cluster != q.Cluster {
+		if err != nil || s.Cluster != q.Cluster {
 			continue
 		}
 		k, err := q.rank(ctx, s)
@@ -61,16 +63,23 @@ func Parent(ctx context.Context, r Repository, q ParentQuery) (*Snapshot, error)
 
 // rank is how well a snapshot serves as a parent.
 type rank struct {
-	covered int // maps of the run that it has, too
-	kin     bool
+	covered  int // maps of the run that it has, too
+	complete bool
+	kin      bool
 }
 
 func (k rank) less(o rank) bool {
-	return k.covered < o.covered || (k.covered == o.covered && !k.kin && o.kin)
+	switch {
+	case k.covered != o.covered:
+		return k.covered < o.covered
+	case k.complete != o.complete:
+		return o.complete
+	}
+	return !k.kin && o.kin
 }
 
 func (q ParentQuery) perfect() rank {
-	k := rank{covered: len(q.Volumes), kin: true}
+	k := rank{covered: len(q.Volumes), complete: true, kin: true}
 	if q.Objects {
 		k.covered++
 	}
@@ -78,6 +87,7 @@ func (q ParentQuery) perfect() rank {
 }
 
 func (q ParentQuery) rank(ctx context.Context, s *Snapshot) (k rank, err error) {
+	k.complete = s.Complete
 	k.kin = s.Schedule == q.Schedule && (q.Schedule != "" || s.Name == q.Name)
 	if q.Objects && !s.Manifest.Objects.Empty() {
 		k.covered++
