@@ -68,7 +68,7 @@ varve backup describe name each.`,
 }
 
 func (f *backupFlags) plan(name string) backup.Plan {
-	p := backup.Plan{Name: name, Keep: time.Duration(f.ttl), WithoutObjects: f.objects == noObjects, Filter: f.filter,
+	p := backup.Plan{Name: name, Keep: time.Duration(f.ttl), WithoutObjects: f.withoutObjects(), Filter: f.filter,
 		AllowEmpty:      f.empty,
 		ChangeDetection: []files.ChangeDetection{files.Strict, files.ByMtime, files.ByContent}[f.detection.at]}
 	for _, v := range f.volumes {

@@ -15,7 +15,7 @@ type clusterFlags struct {
 	access  kube.Access
 	filter  kube.Filter
 	cluster bool   // the value of --include-cluster-resources, if it is given
-	objects string // where objects come from: the cluster, or none
+	objects choice // where objects come from or go to
 }
 
 // What --objects says.
@@ -25,27 +25,29 @@ const (
 )
 
 func (f *clusterFlags) add(c *cobra.Command) {
+	f.objects.words = []string{fromCluster, noObjects}
 	flags := c.Flags()
-	flags.StringVar(&f.access.Kubeconfig, "kubeconfig", "", "`FILE` that says how to reach the cluster (default as kubectl does)")
-	flags.StringVar(&f.access.Context, "context", "", "`NAME` of the context in the kubeconfig")
-	flags.StringVar(&f.objects, "objects", fromCluster, "cluster, or none to leave Kubernetes out")
-	flags.StringSliceVar(&f.filter.IncludedNamespaces, "include-namespaces", nil, "`NAMES` or globs of namespaces (default all)")
-	flags.StringSliceVar(&f.filter.ExcludedNamespaces, "exclude-namespaces", nil, "`NAMES` or globs of namespaces to leave out")
-	flags.StringSliceVar(&f.filter.IncludedResources, "include-resources", nil, "`NAMES` of resources as kubectl knows them: deployments.apps, cm, *.cert-manager.io (default all)")
-	flags.StringSliceVar(&f.filter.ExcludedResources, "exclude-resources", nil, "`NAMES` of resources to leave out")
+	flags.StringVar(&f.access.Kubeconfig, "kubeconfig", "", "the `FILE` that says how to reach the cluster (default as kubectl does)")
+	flags.StringVar(&f.access.Context, "context", "", "the `CONTEXT` of the kubeconfig to use")
+	flags.Var(&f.objects, "objects", "cluster, or none to leave Kubernetes out")
+	flags.StringSliceVar(&f.filter.IncludedNamespaces, "include-namespaces", nil, "only these `NAMESPACES`, names or globs (default all)")
+	flags.StringSliceVar(&f.filter.ExcludedNamespaces, "exclude-namespaces", nil, "none of these `NAMESPACES`, names or globs")
+	flags.StringSliceVar(&f.filter.IncludedResources, "include-resources", nil,
+		"only these `RESOURCES`, named as kubectl does or globs: deploy, cm, *.cert-manager.io (default all)")
+	flags.StringSliceVar(&f.filter.ExcludedResources, "exclude-resources", nil, "none of these `RESOURCES`, named as kubectl does or globs")
 	flags.StringVarP(&f.filter.LabelSelector, "selector", "l", "", "only objects with these `LABELS`: app=shop,tier!=cache")
 	flags.BoolVar(&f.cluster, "include-cluster-resources", false,
-		"objects of the whole cluster: true all, false none (default all with all namespaces, else those that are related)")
-	flags.BoolVar(&f.filter.IgnoreUnknown, "ignore-unknown", false, "take an unknown name in --include-resources as one that matches nothing")
+		"objects of the whole cluster: true takes all, false none\n(default all with all namespaces, else those that are related to what is selected)")
+	flags.BoolVar(&f.filter.IgnoreUnknown, "ignore-unknown", false, "let an unknown name in --include-resources match nothing")
 }
+
+// withoutObjects reports whether Kubernetes is left out.
+func (f *clusterFlags) withoutObjects() bool { return f.objects.String() == noObjects }
 
 // resolve checks what can be checked without a cluster.
 func (f *clusterFlags) resolve(c *cobra.Command) error {
 	if c.Flags().Changed("include-cluster-resources") {
 		f.filter.IncludeClusterResources = &f.cluster
-	}
-	if f.objects != fromCluster && f.objects != noObjects {
-		return usage("--objects %s: there are %s and %s", f.objects, fromCluster, noObjects)
 	}
 	for _, list := range []struct {
 		flag  string

@@ -25,11 +25,11 @@ type repositoryFlags struct {
 
 func (f *repositoryFlags) add(c *cobra.Command) {
 	flags := c.PersistentFlags()
-	flags.StringVar(&f.url, "repo", "", "`URL` of the repository: dir:///path, /path or ./path (default $"+repositoryVariable+")")
-	flags.StringVar(&f.passwordFile, "password-file", "", "`FILE` that holds the password (default $"+passwordVariable+", else ask)")
-	flags.StringVar(&f.fingerprint, "fingerprint", "", "the master key's fingerprint as init showed it; any other key is refused")
-	flags.StringVar(&f.cacheDir, "cache-dir", "", "`FOLDER` of the local cache (default varve in the user's cache folder)")
-	flags.BoolVar(&f.noCache, "no-cache", false, "keep no local cache: every command reads the index again, and a rollback goes unnoticed")
+	flags.StringVar(&f.url, "repo", "", "the `URL` of the repository: dir:///path, /path or ./path (default $"+repositoryVariable+")")
+	flags.StringVar(&f.passwordFile, "password-file", "", "the `FILE` that holds the password (default $"+passwordVariable+", else ask)")
+	flags.StringVar(&f.fingerprint, "fingerprint", "", "the master key's `FINGERPRINT` as init showed it; another key is refused")
+	flags.StringVar(&f.cacheDir, "cache-dir", "", "the `FOLDER` of the local cache (default varve in the user's cache folder)")
+	flags.BoolVar(&f.noCache, "no-cache", false, "keep no local cache: the index is read each time, and a rollback goes unnoticed")
 }
 
 // location returns the repository's URL.

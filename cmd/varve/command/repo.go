@@ -174,5 +174,5 @@ func (a *app) showCheck(r repo.CheckReport, data bool) error {
 		return err
 	}
 	return failure{err: fmt.Errorf("the repository is damaged in %s", counted(len(r.Findings), "place")), code: exitDamaged,
-		hint: "keep the bucket as it is; a new backup stores again whatever its source still has"}
+		hint: "keep the bucket as it is; snapshots that are not named here are not touched by this"}
 }

@@ -66,8 +66,8 @@ changed something. Running it again goes on where it was.`,
 	}
 	f.add(c)
 	flags := c.Flags()
-	flags.StringVar(&f.backup, "from-backup", "", "`NAME` of the backup, its snapshot's ID, or latest")
-	flags.StringSliceVar(&f.mappings, "namespace-mappings", nil, "restore namespaces under other names: `OLD:NEW,…`")
+	flags.StringVar(&f.backup, "from-backup", "", "the `NAME` of a backup, the ID of its snapshot, or latest")
+	flags.StringSliceVar(&f.mappings, "namespace-mappings", nil, "restore namespaces under other names, in pairs `OLD:NEW`")
 	flags.Var(&f.existing, "existing-resource-policy", "what to do with objects that are there and differ: none or update")
 	flags.Var(&f.jobs, "jobs", "what to do with Jobs that had not finished: run, suspend or skip")
 	flags.BoolVar(&f.plan.Completed, "completed", false, "restore Pods and Jobs that had finished, too")
@@ -83,7 +83,7 @@ func (f *restoreFlags) resolve(c *cobra.Command, name string) error {
 	if err := f.clusterFlags.resolve(c); err != nil {
 		return err
 	}
-	f.plan.Name, f.plan.Filter, f.plan.WithoutObjects = name, f.filter, f.objects == noObjects
+	f.plan.Name, f.plan.Filter, f.plan.WithoutObjects = name, f.filter, f.withoutObjects()
 	f.plan.Existing = []restore.Existing{restore.ExistingKeep, restore.ExistingUpdate}[f.existing.at]
 	f.plan.Jobs = []restore.Jobs{restore.JobsRun, restore.JobsSuspend, restore.JobsSkip}[f.jobs.at]
 	f.plan.ExistingFiles = []files.Policy{files.RefuseNonEmpty, files.Overwrite, files.KeepExisting}[f.files.at]

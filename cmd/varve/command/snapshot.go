@@ -77,7 +77,7 @@ repository did not have before, STORED what that took in the bucket.`,
 			})
 		},
 	}
-	c.Flags().StringVar(&filter.Name, "name", "", "only those of the backup with this `NAME`")
+	c.Flags().StringVar(&filter.Name, "name", "", "only those of backups with this `NAME`")
 	c.Flags().StringVar(&filter.Cluster, "cluster", "", "only those of the cluster with this `UID`")
 	c.Flags().StringVar(&filter.Volume, "volume", "", "only those that have the volume with this `NAME`")
 	return c
