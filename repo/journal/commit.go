@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/storage"
 )
 
@@ -53,10 +52,7 @@ func (j *Journal) Commit(ctx context.Context, draft func(*State) (Draft, error))
 		}
 		e := &d.Entry
 		e.Seq, e.Prev, e.Tx, e.Time = j.state.Next, j.state.Head, tx, time.Now().UnixMilli()
-		if err := j.state.Validate(e); err != nil {
-			return Committed{}, err
-		}
-		data, hash, err := encode(j.keys, e, d.Inline)
+		data, stored, err := j.prepare(e, d.Inline)
 		if err != nil {
 			return Committed{}, err
 		}
@@ -65,7 +61,7 @@ func (j *Journal) Commit(ctx context.Context, draft func(*State) (Draft, error))
 			return Committed{}, err
 		}
 		if won {
-			return j.settle(ctx, e.Seq, data, hash)
+			return j.settle(ctx, stored, data)
 		}
 		if err := pause(ctx, time.Duration(min(race, 10))*firstPause); err != nil {
 			return Committed{}, err
@@ -74,22 +70,47 @@ func (j *Journal) Commit(ctx context.Context, draft func(*State) (Draft, error))
 	return Committed{}, fmt.Errorf("commit entry: lost %d races in a row", maxRaces)
 }
 
+// prepare returns the stored form of an entry and what everybody else will read in it, which alone
+// counts: an entry that cannot be opened again, or would be void, must never stand.
+func (j *Journal) prepare(e *Entry, inline []byte) ([]byte, *Stored, error) {
+	data, err := encode(j.keys, e, inline)
+	if err != nil {
+		return nil, nil, err
+	}
+	stored, err := open(j.keys, e.Seq, data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: it does not open again: %w", ErrInvalid, err)
+	}
+	return data, stored, j.state.Validate(&stored.Entry)
+}
+
 // create tries to put an entry at its place until it is certain whose entry stands there. Repeating
 // the same bytes cannot hurt: the place is taken, or they land exactly where they are valid.
 func (j *Journal) create(ctx context.Context, n uint64, data []byte) (won bool, err error) {
-	for failures := 0; ; failures++ {
-		err = j.bucket.Create(ctx, Name(n), data)
-		if err == nil {
-			return true, nil
-		}
+	err = insist(ctx, func() error {
+		err := j.bucket.Create(ctx, Name(n), data)
 		if errors.Is(err, storage.ErrExists) {
-			return j.ours(ctx, n, data)
+			won, err = j.ours(ctx, n, data)
+			return err
 		}
-		if failures == maxFailures || ctx.Err() != nil {
-			return false, fmt.Errorf("create entry %d, which may stand or not: %w", n, err)
+		won = err == nil
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("create entry %d: %w: %w", n, ErrUnsure, err)
+	}
+	return won, nil
+}
+
+// insist repeats a request until it is answered, within bounds.
+func insist(ctx context.Context, request func() error) error {
+	for failures := 0; ; failures++ {
+		err := request()
+		if err == nil || failures == maxFailures || ctx.Err() != nil {
+			return err
 		}
 		if pause(ctx, min(longPause, firstPause<<failures)) != nil {
-			return false, fmt.Errorf("create entry %d, which may stand or not: %w", n, err)
+			return err
 		}
 	}
 }
@@ -106,32 +127,32 @@ func (j *Journal) ours(ctx context.Context, n uint64, data []byte) (bool, error)
 
 // settle reads a created entry and the one before it back, since some stores let two creates win now
 // and then, and folds it.
-func (j *Journal) settle(ctx context.Context, n uint64, data []byte, hash blob.Hash) (Committed, error) {
-	if mine, err := j.ours(ctx, n, data); err != nil {
-		return Committed{}, fmt.Errorf("read back entry %d, which stands: %w", n, err)
-	} else if !mine {
-		return Committed{}, fmt.Errorf("read back entry %d: %w", n, ErrLost)
+func (j *Journal) settle(ctx context.Context, e *Stored, data []byte) (Committed, error) {
+	mine := false
+	err := insist(ctx, func() (err error) {
+		mine, err = j.ours(ctx, e.Seq, data)
+		return err
+	})
+	if errors.Is(err, storage.ErrNotFound) || (err == nil && !mine) {
+		return Committed{}, fmt.Errorf("read back entry %d: %w", e.Seq, ErrLost)
 	}
-	if n > 0 {
-		before, err := j.Verify(ctx, n-1)
-		if err != nil {
-			return Committed{}, fmt.Errorf("read back entry %d, on which ours stands: %w", n-1, err)
-		}
-		if before.Hash != j.state.Head {
-			return Committed{}, fmt.Errorf("entry %d changed under ours: %w", n-1, ErrLost)
-		}
+	var before *Stored
+	if err == nil && e.Seq > 0 {
+		err = insist(ctx, func() (err error) {
+			before, err = j.Verify(ctx, e.Seq-1)
+			return err
+		})
 	}
-	stored, err := open(j.keys, n, data)
 	if err != nil {
+		return Committed{}, fmt.Errorf("read back entry %d: %w: %w", e.Seq, ErrUnsure, err)
+	}
+	if before != nil && before.Hash != e.Prev {
+		return Committed{}, fmt.Errorf("entry %d changed under ours: %w", e.Seq-1, ErrLost)
+	}
+	if err := j.apply(e); err != nil {
 		return Committed{}, err
 	}
-	if stored.Hash != hash {
-		return Committed{}, fmt.Errorf("entry %d does not decode to itself: %w", n, ErrDamaged)
-	}
-	if err := j.apply(stored); err != nil {
-		return Committed{}, err
-	}
-	return Committed{Seq: n, Stored: int64(len(data))}, nil
+	return Committed{Seq: e.Seq, Stored: int64(len(data))}, nil
 }
 
 // pause waits for a random part of the given time (full jitter), or until the context ends.

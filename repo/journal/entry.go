@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -206,23 +207,23 @@ func ParseName(name string) (n uint64, ok bool) {
 	return binary.BigEndian.Uint64(raw), true
 }
 
-// encode returns the stored form of an entry and the hash for the chain.
-func encode(keys *seal.Keys, e *Entry, inline []byte) ([]byte, blob.Hash, error) {
+// encode returns the stored form of an entry.
+func encode(keys *seal.Keys, e *Entry, inline []byte) ([]byte, error) {
 	ops, err := encoding.Marshal(e)
 	if err != nil {
-		return nil, blob.Hash{}, fmt.Errorf("encode entry %d: %w", e.Seq, err)
+		return nil, fmt.Errorf("encode entry %d: %w", e.Seq, err)
 	}
 	bare := prefixSize + seal.Overhead + len(ops) + len(inline)
 	ops = append(ops, make([]byte, seal.Padded(bare)-bare)...)
 	if size := seal.Padded(bare); size > MaxEntry || len(inline) > MaxInline {
-		return nil, blob.Hash{}, fmt.Errorf("encode entry %d: %d bytes are more than %d", e.Seq, size, MaxEntry)
+		return nil, fmt.Errorf("encode entry %d: %d bytes are more than %d", e.Seq, size, MaxEntry)
 	}
 	out := make([]byte, 0, seal.Padded(bare))
 	out = append(out, entryMagic...)
 	out = append(out, entryVersion, 0, 0, 0)
 	out = binary.LittleEndian.AppendUint32(out, uint32(len(ops)+seal.Overhead))
 	out = append(out, keys.SealCatalog(seal.Entry, sealName(e.Seq), ops)...)
-	return append(out, inline...), seal.HashOf(out), nil
+	return append(out, inline...), nil
 }
 
 // open decodes the operations of entry n from the start of its stored form.
@@ -243,10 +244,30 @@ func open(keys *seal.Keys, n uint64, data []byte) (*Stored, error) {
 	if err != nil {
 		return nil, fmt.Errorf("entry %d: %w: %w", n, ErrDamaged, err)
 	}
-	if strings.Trim(string(rest), "\x00") != "" || s.Seq != n {
+	if len(bytes.Trim(rest, "\x00")) > 0 || s.Seq != n {
 		return nil, fmt.Errorf("entry %d holds something else: %w", n, ErrDamaged)
 	}
+	for _, set := range s.sets() {
+		if set != nil && set.Validate() != nil {
+			return nil, fmt.Errorf("entry %d holds a set of packs that is none: %w", n, ErrDamaged)
+		}
+	}
 	return s, nil
+}
+
+// sets are all sets of packs in an entry.
+func (e *Entry) sets() []*Packs {
+	all := []*Packs{e.Revive}
+	if e.Prune != nil {
+		all = append(all, e.Prune.Retire, e.Prune.Drop)
+	}
+	for _, g := range e.Segments {
+		all = append(all, g.Packs)
+	}
+	for _, sn := range e.Snapshots {
+		all = append(all, sn.Refs)
+	}
+	return all
 }
 
 // operationsEnd tells from the prefix of a stored entry where its operations end, if it is one.
@@ -263,19 +284,33 @@ func operationsEnd(data []byte) (end int, ok bool) {
 
 // readOperations fetches the operations of entry n, in one request when they are short.
 func readOperations(ctx context.Context, b storage.Bucket, n uint64) ([]byte, error) {
+	start, err := readStart(ctx, b, n)
+	if err != nil {
+		return nil, err
+	}
+	return readRest(ctx, b, n, start)
+}
+
+// readStart fetches the first bytes of entry n.
+func readStart(ctx context.Context, b storage.Bucket, n uint64) ([]byte, error) {
 	data, err := b.Get(ctx, Name(n), 0, firstRead)
 	if err != nil {
 		return nil, fmt.Errorf("read entry %d: %w", n, err)
 	}
-	end, ok := operationsEnd(data)
-	if !ok || end <= len(data) {
-		return data, nil // what is wrong with it, open says
+	return data, nil
+}
+
+// readRest fetches what of the operations of entry n is missing behind its first bytes.
+func readRest(ctx context.Context, b storage.Bucket, n uint64, start []byte) ([]byte, error) {
+	end, ok := operationsEnd(start)
+	if !ok || end <= len(start) {
+		return start, nil // what is wrong with it, open says
 	}
-	rest, err := b.Get(ctx, Name(n), int64(len(data)), int64(end-len(data)))
+	rest, err := b.Get(ctx, Name(n), int64(len(start)), int64(end-len(start)))
 	if err != nil {
 		return nil, fmt.Errorf("read entry %d: %w", n, err)
 	}
-	return append(data, rest...), nil
+	return append(start, rest...), nil
 }
 
 func sealName(n uint64) string { return fmt.Sprintf("%016x", n) }

@@ -19,7 +19,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/seal"
@@ -35,10 +38,11 @@ var (
 	// ErrRolledBack means that the journal ends before an entry that this client has already seen, or
 	// tells another history.
 	ErrRolledBack = errors.New("journal is older than what was seen before")
-	// ErrEmpty means that there is no entry 0.
-	ErrEmpty = errors.New("journal is empty")
 	// ErrInvalid means that an entry breaks a precondition of the fold.
 	ErrInvalid = errors.New("entry is not valid here")
+	// ErrUnsure means that a commit did not get the store's answer: the entry may stand or not. Who
+	// commits again under the same Backup UID commits once.
+	ErrUnsure = errors.New("the entry may stand or not")
 	// ErrLost means that a store let two creations of one entry win and ours was the one to vanish.
 	ErrLost = errors.New("the store lost an entry that it had accepted")
 )
@@ -75,26 +79,75 @@ func (j *Journal) Sync(ctx context.Context) error {
 	return j.sync(ctx)
 }
 
-// sync needs the turn.
+// maxAhead is how many entries are asked for at once by who has far to go. Of each only the first bytes
+// are held, see firstRead.
+const maxAhead = 64
+
+// sync needs the turn. It asks for as many entries at once as it has found so far, so that who is up to
+// date asks for one and nobody asks for more absent entries than were there.
 func (j *Journal) sync(ctx context.Context) error {
-	for {
-		next := j.next()
-		e, err := j.read(ctx, next)
-		if errors.Is(err, storage.ErrNotFound) {
-			return nil
-		}
+	for found := 0; ; {
+		starts, err := j.starts(ctx, j.state.Next, min(max(found, 1), maxAhead))
 		if err != nil {
 			return err
 		}
-		if err := j.apply(e); err != nil {
-			return err
+		for i, s := range starts {
+			if !s.there && !slices.ContainsFunc(starts[i:], func(later start) bool { return later.there }) {
+				return nil
+			}
+			if err := j.take(ctx, s); err != nil {
+				return err
+			}
+			found++
 		}
 	}
 }
 
-// next is the number of the entry that the state waits for. It needs the turn, which alone lets the
-// state move.
-func (j *Journal) next() uint64 { return j.state.Next }
+// start is the beginning of the next entry, as it was read ahead.
+type start struct {
+	there bool
+	data  []byte
+}
+
+// starts reads the first bytes of some entries from number n on, all at once.
+func (j *Journal) starts(ctx context.Context, n uint64, count int) ([]start, error) {
+	all := make([]start, count)
+	group, ctx := errgroup.WithContext(ctx)
+	for i := range all {
+		group.Go(func() error {
+			data, err := readStart(ctx, j.bucket, n+uint64(i))
+			if errors.Is(err, storage.ErrNotFound) {
+				return nil
+			}
+			all[i] = start{there: err == nil, data: data}
+			return err
+		})
+	}
+	return all, group.Wait()
+}
+
+// take folds the next entry, whose beginning was read. One that was absent while a later one was there
+// has been created since, because entries are created in order; else it is lost.
+func (j *Journal) take(ctx context.Context, s start) (err error) {
+	n := j.state.Next
+	if !s.there {
+		s.data, err = readStart(ctx, j.bucket, n)
+		if errors.Is(err, storage.ErrNotFound) {
+			return fmt.Errorf("entry %d is absent, but a later one exists: %w", n, ErrGap)
+		}
+	}
+	if err == nil {
+		s.data, err = readRest(ctx, j.bucket, n, s.data)
+	}
+	if err != nil {
+		return err
+	}
+	e, err := open(j.keys, n, s.data)
+	if err != nil {
+		return err
+	}
+	return j.apply(e)
+}
 
 // apply folds one entry. It needs the turn.
 func (j *Journal) apply(e *Stored) error {
@@ -112,8 +165,7 @@ func (j *Journal) read(ctx context.Context, n uint64) (*Stored, error) {
 	return open(j.keys, n, data)
 }
 
-// Verify reads entry n again and compares it with what the fold knows of its successor's link: it
-// returns the hash of the stored entry, opened and checked.
+// Verify reads entry n again, opens and checks it. An absent one is [ErrGap].
 func (j *Journal) Verify(ctx context.Context, n uint64) (*Stored, error) {
 	e, err := j.read(ctx, n)
 	if errors.Is(err, storage.ErrNotFound) {

@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -194,6 +197,125 @@ func TestStoreThatLetsTwoCreatesWinIsCaught(t *testing.T) {
 	}
 }
 
+// A store that does not answer the read-back at once must not make a writer believe that it failed.
+func TestCommitOutlivesAReadBackThatFailsAtFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := mem.New()
+		begun(t, store)
+		created, failures := false, 0
+		j := newJournal(store.View(func(_ context.Context, op mem.Op) mem.Fault {
+			created = created || op.Kind == mem.Create
+			if created && op.Kind == mem.Get && failures < 3 {
+				failures++
+				return mem.Fault{Err: mem.ErrNoAnswer}
+			}
+			return mem.Fault{}
+		}))
+		if c := commit(t, j, snapshot(1)); c.Seq != 1 || failures != 3 {
+			t.Errorf("committed as entry %d after %d failures, want 1 after 3", c.Seq, failures)
+		}
+	})
+}
+
+func TestCommitWithoutAnAnswerIsUnsure(t *testing.T) {
+	for name, fails := range map[string]func(op mem.Op, created bool) bool{
+		"of the create":    func(op mem.Op, _ bool) bool { return op.Kind == mem.Create },
+		"of the read-back": func(op mem.Op, created bool) bool { return op.Kind == mem.Get && created },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			store := mem.New()
+			begun(t, store)
+			created := false
+			j := newJournal(store.View(func(_ context.Context, op mem.Op) mem.Fault {
+				created = created || op.Kind == mem.Create
+				if fails(op, created) {
+					return mem.Fault{Err: mem.ErrNoAnswer, AfterEffect: true}
+				}
+				return mem.Fault{}
+			}))
+			_, err := j.Commit(ctx, func(*State) (Draft, error) { return Draft{Entry: snapshot(1)}, nil })
+			if !errors.Is(err, ErrUnsure) || !errors.Is(err, mem.ErrNoAnswer) {
+				t.Errorf("no answer %s: %v, want ErrUnsure", name, err)
+			}
+		})
+	}
+}
+
+// An entry that nobody could read would stop everybody, so it never stands.
+func TestEntryThatWouldNotOpenAgainIsNotCreated(t *testing.T) {
+	b := mem.New()
+	j := begun(t, b)
+	e := snapshot(1)
+	e.Snapshots[0].UID = "not UTF-8: \xff"
+	if _, err := j.Commit(ctx, func(*State) (Draft, error) { return Draft{Entry: e}, nil }); !errors.Is(err, ErrInvalid) {
+		t.Errorf("commit of text that is none: %v, want ErrInvalid", err)
+	}
+	commit(t, j, snapshot(2))
+	if err := newJournal(b).Sync(ctx); err != nil {
+		t.Errorf("the journal afterwards: %v", err)
+	}
+}
+
+func TestLongWayToTheHeadIsReadAhead(t *testing.T) {
+	const entries = 500
+	store := mem.New()
+	j := begun(t, store)
+	for i := range entries - 1 {
+		commit(t, j, Entry{Client: strings.Repeat("x", firstRead/2*(i%4))}) // some need a second request
+	}
+	var now, most, requests atomic.Int64
+	synctest.Test(t, func(t *testing.T) {
+		reader := newJournal(store.View(func(context.Context, mem.Op) mem.Fault {
+			requests.Add(1)
+			most.Store(max(most.Load(), now.Add(1)))
+			time.Sleep(50 * time.Millisecond)
+			now.Add(-1)
+			return mem.Fault{}
+		}))
+		if err := reader.Sync(ctx); err != nil || !bytes.Equal(encoded(t, reader), encoded(t, j)) {
+			t.Errorf("read ahead: %v, or another state", err)
+		}
+		asked := requests.Load()
+		if err := reader.Sync(ctx); err != nil || requests.Load() != asked+1 {
+			t.Errorf("who is up to date makes %d requests, %v; want 1", requests.Load()-asked, err)
+		}
+	})
+	if most.Load() < 2 || most.Load() > maxAhead {
+		t.Errorf("%d requests at once, want some and at most %d", most.Load(), maxAhead)
+	}
+}
+
+// While entries are read ahead others are created: a later one may be seen where an earlier one was
+// not. That is a gap only if the earlier one is absent still.
+func TestGapIsToldFromEntriesThatCameMeanwhile(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		store := mem.New()
+		j := begun(t, store)
+		for i := range byte(20) {
+			commit(t, j, snapshot(i+1))
+		}
+		hidden, err := store.Get(ctx, Name(5), 0, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Delete(ctx, Name(5)); err != nil {
+			t.Fatal(err)
+		}
+		var asked atomic.Int64
+		reader := newJournal(store.View(func(_ context.Context, op mem.Op) mem.Fault {
+			if op.Name == Name(5) && asked.Add(1) == 2 && !lost {
+				if err := store.Put(Name(5), hidden); err != nil {
+					t.Error(err)
+				}
+			}
+			return mem.Fault{}
+		}))
+		if err := reader.Sync(ctx); lost != errors.Is(err, ErrGap) || (!lost && err != nil) {
+			t.Errorf("entry 5 lost %v: %v", lost, err)
+		}
+	}
+}
+
 func TestAlteredHistoryIsRefused(t *testing.T) {
 	whole := mem.New()
 	j := begun(t, whole)
@@ -288,7 +410,7 @@ func TestNameOfAnEntryIsOneToOne(t *testing.T) {
 }
 
 func FuzzOpenEntry(f *testing.F) {
-	data, _, err := encode(testKeys(), &Entry{Seq: 5}, []byte("inline"))
+	data, err := encode(testKeys(), &Entry{Seq: 5}, []byte("inline"))
 	if err != nil {
 		f.Fatal(err)
 	}
