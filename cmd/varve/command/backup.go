@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/varve-dev/varve/kube"
 	"github.com/varve-dev/varve/kube/backup"
+	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/snapshot"
 	"github.com/varve-dev/varve/snapshot/files"
 )
@@ -102,7 +104,7 @@ func (a *app) runBackup(ctx context.Context, s *session, plan backup.Plan, acces
 
 // hintOf tells whoever interrupts a backup what that means.
 func hintOf(ctx context.Context, err error) string {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && !errors.Is(err, journal.ErrUnsure) {
 		return "no backup was made; the next one stores only what is missing"
 	}
 	_, hint := explain(err)

@@ -80,6 +80,7 @@ type cause struct {
 
 func causes() []cause {
 	return []cause{
+		{journal.ErrUnsure, exitChanged, "varve backup get shows whether the backup was made"},
 		{context.Canceled, exitInterrupted, ""},
 		{dial.ErrBadURL, exitUsage, ""},
 		{repo.ErrNoRepository, exitFailed, "create one with: varve repo init"},
@@ -161,7 +162,7 @@ func (a *app) report(err error) int {
 	p := problem{Code: code, Message: err.Error(), Hint: hint}
 	if a.output == asJSON {
 		if text, err := json.Marshal(p); err == nil {
-			fmt.Fprintf(a.Stderr, "%s\n", text)
+			fmt.Fprintf(a.Stderr, "%s\n", escapedJSON(string(text), asJSON))
 			return code
 		}
 	}
