@@ -22,7 +22,8 @@ import (
 // TestScriptsWithCluster runs testdata/cluster/*.txtar against a real API server. Beside the commands
 // of TestScripts they have
 //
-//	apply FILE                                    make the objects in a YAML file be as it says
+//	apply FILE                                    make the objects in a YAML file be as it says, and wait for
+//	                                              what controllers make in new namespaces
 //	remove RESOURCE.VERSION.GROUP NAMESPACE NAME  delete an object and wait until it is gone
 //
 // with "-" as the namespace of objects of the whole cluster.
@@ -80,7 +81,30 @@ func apply(t *testing.T, cluster *kube.Cluster, client dynamic.Interface, text [
 		if _, err := resource.Namespace(o.GetNamespace()).Apply(t.Context(), o.GetName(), &o, options); err != nil {
 			return err
 		}
+		if o.GetKind() == "Namespace" {
+			if err := settle(t, client, o.GetName()); err != nil {
+				return err
+			}
+		}
 	}
+}
+
+// settle waits for the objects that controllers make in a new namespace.
+func settle(t *testing.T, client dynamic.Interface, namespace string) error {
+	for resource, name := range map[string]string{"serviceaccounts": "default", "configmaps": "kube-root-ca.crt"} {
+		objects := client.Resource(schema.GroupVersionResource{Version: "v1", Resource: resource}).Namespace(namespace)
+		for {
+			_, err := objects.Get(t.Context(), name, metav1.GetOptions{})
+			if err == nil {
+				break
+			}
+			if !apierrors.IsNotFound(err) {
+				return err
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	return nil
 }
 
 // remove deletes an object and waits until it is gone.
