@@ -90,7 +90,7 @@ func (c *checker) keySlots(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("list %s: %w", keyFolder, err)
 		}
-		slot, err := c.repo.bucket.Get(ctx, info.Name, 0, -1)
+		slot, err := c.repo.bucket.Get(ctx, info.Name, 0, seal.MaxSlot+1)
 		if err != nil {
 			return fmt.Errorf("read %s: %w", info.Name, err)
 		}
@@ -108,8 +108,9 @@ func (c *checker) journal(ctx context.Context) error {
 	err := fresh.Sync(ctx)
 	fresh.View(func(s *journal.State) { c.state = s })
 	c.report.Entries = c.state.Next
-	if isDamage(err) || errors.Is(err, journal.ErrDamaged) || errors.Is(err, journal.ErrRolledBack) {
+	if isDamage(err) || errors.Is(err, journal.ErrDamaged) || errors.Is(err, journal.ErrRolledBack) || errors.Is(err, journal.ErrGap) {
 		c.find(journal.Name(c.state.Next), "%v", err)
+		return c.compareState(ctx) // what lies beyond the head is clear
 	} else if err != nil {
 		return err
 	}

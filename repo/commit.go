@@ -40,6 +40,7 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 	}
 	snapshot := journal.Snapshot{ID: c.ID, Manifest: c.Manifest.ID, UID: c.UID, Time: c.Started.UnixMilli(), Inherits: c.Inherits}
 	var earlier *journal.Snapshot
+	var checkpoint *journal.Vouched
 	done := errors.New("there is a snapshot of this backup")
 	committed, err := w.repo.journal.Commit(ctx, func(s *journal.State) (journal.Draft, error) {
 		if l, ok := s.OfUID(c.UID); ok {
@@ -51,24 +52,23 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 			return journal.Draft{}, err
 		}
 		if s.Next >= s.Checkpoint.Next+checkpointEvery {
-			v, err := journal.WriteCheckpoint(ctx, w.repo.bucket, w.repo.keys, s)
-			if err != nil {
-				return journal.Draft{}, err
+			if checkpoint == nil { // else it was stored before a race was lost, and serves as well
+				checkpoint = w.storeCheckpoint(ctx, s)
 			}
-			e.Checkpoint = &v
+			e.Checkpoint = checkpoint
 		}
 		return journal.Draft{Entry: e, Inline: inline}, nil
 	})
-	if earlier != nil {
-		return *earlier, w.repo.refresh(ctx)
-	}
-	if err != nil {
+	if err != nil && earlier == nil {
 		return journal.Snapshot{}, fmt.Errorf("commit snapshot: %w", err)
 	}
-	w.mu.Lock()
-	w.stats.StoredBytes += committed.Stored
-	w.mu.Unlock()
-	return snapshot, w.repo.refresh(ctx)
+	w.stored(committed.Stored)
+	// The snapshot stands, which no failure of the index to follow can change: it does at the next Sync.
+	_ = w.repo.refresh(ctx)
+	if earlier != nil {
+		return *earlier, nil
+	}
+	return snapshot, nil
 }
 
 // finish closes the open packs, waits for all uploads and returns the bytes of the pack that is small
@@ -116,15 +116,37 @@ func (w *Writer) storeSegment(ctx context.Context) (*gathered, error) {
 	if err != nil && !errors.Is(err, storage.ErrExists) { // its name is the hash of its bytes
 		return nil, fmt.Errorf("store index segment: %w", err)
 	}
+	w.stored(int64(len(sealed)))
+	return segment, nil
+}
+
+// storeCheckpoint returns nil when the state cannot be stored. A checkpoint only saves time, so the
+// backup goes on without, and the next one makes it.
+func (w *Writer) storeCheckpoint(ctx context.Context, s *journal.State) *journal.Vouched {
+	v, err := journal.WriteCheckpoint(ctx, w.repo.bucket, w.repo.keys, s)
+	if err != nil {
+		return nil
+	}
+	w.stored(v.Size)
+	return &v
+}
+
+// stored counts what the end of the session adds to the bucket.
+func (w *Writer) stored(bytes int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.stats.StoredBytes += int64(len(sealed))
-	return segment, nil
+	w.stats.StoredBytes += bytes
 }
 
 // draft is the entry that is valid at exactly this state: everything the snapshot relies on is there.
 func (w *Writer) draft(s *journal.State, snapshot journal.Snapshot, segment *gathered) (journal.Entry, error) {
 	e := journal.Entry{}
+	if err := refuse(s, true); err != nil {
+		return e, err
+	}
+	if segment != nil && s.IsGivenUp(segment.info.Name) {
+		return e, fmt.Errorf("index segment %s: %w", segment.info.Name.Short(), ErrSuperseded)
+	}
 	for _, a := range w.own {
 		if _, known := s.Number(a.Name); known || s.IsGivenUp(a.Name) {
 			return e, fmt.Errorf("pack %s: %w", a.Name.Short(), ErrSuperseded)
@@ -163,8 +185,12 @@ func (w *Writer) draft(s *journal.State, snapshot journal.Snapshot, segment *gat
 // rely decides for every blob that was there already on a copy that is good at this state.
 func (w *Writer) rely(s *journal.State) (refs, revive *journal.Packs, err error) {
 	refs, revive = journal.NewPacks(), journal.NewPacks()
+	bad := journal.NewPacks() // packs with a damage somewhere
+	for _, c := range s.Damaged {
+		bad.Add(c.Pack)
+	}
 	for number, blobs := range w.relied {
-		damaged := slices.ContainsFunc(s.Damaged, func(c journal.Copy) bool { return c.Pack == number })
+		damaged := bad.Contains(number)
 		if !damaged && s.Packs[number].Status == journal.LivePack {
 			refs.Add(number)
 			continue

@@ -206,7 +206,7 @@ func unlock(ctx context.Context, b storage.Bucket, id seal.RepositoryID, o OpenO
 			return seal.Master{}, fmt.Errorf("list key slots of %s: %w", b, err)
 		}
 		slots++
-		slot, err := b.Get(ctx, info.Name, 0, -1)
+		slot, err := b.Get(ctx, info.Name, 0, seal.MaxSlot+1)
 		if err != nil {
 			return seal.Master{}, fmt.Errorf("read key slot %s: %w", info.Name, err)
 		}

@@ -13,45 +13,96 @@ import (
 	"github.com/varve-dev/varve/repo/storage"
 )
 
-// refresh brings the index in step with the journal's state and keeps the state in the local cache.
+// refresh brings the index in step with the journal's state and keeps the state in the local cache. One
+// goroutine does it at a time, lest one that was slower puts an older index in the place of a newer.
 func (r *Repository) refresh(ctx context.Context) error {
-	var want []journal.SegmentInfo
-	var state []byte
-	var next uint64
-	var err error
-	r.journal.View(func(s *journal.State) {
-		want, next = slices.Clone(s.Segments), s.Next
-		state, err = s.Encode()
-	})
-	if err != nil {
-		return err
-	}
-	segments := make([]*index.Segment, len(want))
-	for i, w := range want {
-		if segments[i], err = r.segment(ctx, w); err != nil {
+	r.refreshing.Lock()
+	defer r.refreshing.Unlock()
+	for {
+		var want []journal.SegmentInfo
+		var err error
+		r.journal.View(func(s *journal.State) {
+			want = slices.Clone(s.Segments)
+			err = refuse(s, false)
+		})
+		if err != nil {
 			return err
 		}
+		segments := make([]*index.Segment, len(want))
+		for i, w := range want {
+			if segments[i], err = r.segment(ctx, w); err != nil {
+				return err
+			}
+		}
+		inStep, err := r.follow(want, segments)
+		if err != nil {
+			return err
+		}
+		if inStep {
+			return r.keepState()
+		}
 	}
+}
+
+// refuse returns an error if the repository has a feature that forbids this work to a program which
+// does not know it; this one knows none.
+func refuse(s *journal.State, writing bool) error {
+	for _, f := range s.Features {
+		if f.Required == "prune" || (f.Required == "write" && !writing) {
+			continue
+		}
+		return fmt.Errorf("feature %q: %w", f.Name, ErrVersion)
+	}
+	return nil
+}
+
+// follow puts segments and loose tables of one state into the set. When the state has other segments by
+// now, it does nothing: a pack whose table just moved into a segment would be in neither.
+func (r *Repository) follow(want []journal.SegmentInfo, segments []*index.Segment) (inStep bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	names := make([]blob.Hash, len(want))
-	for i, w := range want {
-		names[i] = w.Name
-	}
-	if r.set == nil || !slices.Equal(names, r.segments) {
-		r.set, r.indexed, r.segments = new(index.Set), 0, names
-		r.journal.View(func(s *journal.State) {
+	renewed := false
+	r.journal.View(func(s *journal.State) {
+		if inStep = slices.Equal(s.Segments, want); !inStep {
+			return
+		}
+		if renewed = r.set == nil || !slices.Equal(want, r.segments); renewed {
+			r.set, r.indexed, r.segments = new(index.Set), 0, want
 			for _, g := range segments {
 				r.set.AddSegment(g, s.Number)
 			}
-		})
+		}
+		err = r.addLoose(s)
+	})
+	if renewed {
+		names := make([]blob.Hash, len(want))
+		for i, w := range want {
+			names[i] = w.Name
+		}
 		r.cache.Retain(names)
 	}
-	r.journal.View(func(s *journal.State) { err = r.addLoose(s) })
-	if err != nil {
+	return inStep, err
+}
+
+// keepState puts the state into the local cache, if it has moved and there is one.
+func (r *Repository) keepState() error {
+	if r.inMemory {
+		return nil
+	}
+	var state []byte
+	var err error
+	next := r.kept
+	r.journal.View(func(s *journal.State) {
+		if s.Next != r.kept {
+			next = s.Next
+			state, err = s.Encode()
+		}
+	})
+	if err != nil || next == r.kept {
 		return err
 	}
 	r.cache.SetState(next, state)
+	r.kept = next
 	return nil
 }
 
@@ -88,7 +139,7 @@ func (r *Repository) segment(ctx context.Context, info journal.SegmentInfo) (*in
 
 func (r *Repository) fetchSegment(ctx context.Context, info journal.SegmentInfo) ([]byte, error) {
 	name := journal.SegmentName(info.Name)
-	sealed, err := r.bucket.Get(ctx, name, 0, -1)
+	sealed, err := r.bucket.Get(ctx, name, 0, info.Size+1)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, fmt.Errorf("%s is missing: %w", name, ErrDamaged)
 	}

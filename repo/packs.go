@@ -59,8 +59,19 @@ func newPackReader(b storage.Bucket, r pack.Reader) *packReader {
 	return &packReader{bucket: b, reader: r, packs: map[uint32]*packParts{}, order: list.New(), keys: map[uint32][]seal.SessionKey{}}
 }
 
-// open reads one copy of a blob and verifies it.
+// open reads one copy of a blob and verifies it. When that fails, nothing of the pack stays in memory:
+// whatever spoiled the bytes on their way, who tries again asks the bucket again.
 func (p *packReader) open(ctx context.Context, f found) (blob.Node, error) {
+	n, err := p.openHeld(ctx, f)
+	if err != nil {
+		p.mu.Lock()
+		p.forget(f.number)
+		p.mu.Unlock()
+	}
+	return n, err
+}
+
+func (p *packReader) openHeld(ctx context.Context, f found) (blob.Node, error) {
 	keys, err := p.sessionKeys(ctx, f)
 	if err != nil {
 		return blob.Node{}, err
@@ -159,7 +170,7 @@ func (p *packReader) hold(number uint32, of *packParts, got part) {
 		of.parts = slices.Clip(of.parts[:maxParts])
 	}
 	for p.held > maxHeld && p.order.Len() > 1 {
-		p.forgetOldest()
+		p.forget(p.order.Back().Value.(uint32))
 	}
 }
 
@@ -176,13 +187,15 @@ func (p *packReader) partsOf(number uint32) *packParts {
 	return of
 }
 
-// forgetOldest lets go of the pack used longest ago. It needs the lock.
-func (p *packReader) forgetOldest() {
-	oldest := p.order.Back()
-	number := oldest.Value.(uint32)
-	for _, held := range p.packs[number].parts {
+// forget lets go of what is held of a pack. It needs the lock.
+func (p *packReader) forget(number uint32) {
+	of, ok := p.packs[number]
+	if !ok {
+		return
+	}
+	for _, held := range of.parts {
 		p.held -= int64(len(held.data))
 	}
 	delete(p.packs, number)
-	p.order.Remove(oldest)
+	p.order.Remove(of.place)
 }

@@ -75,10 +75,15 @@ type Repository struct {
 	packs   *packReader
 	verify  bool
 
-	mu       sync.RWMutex // guards what follows
-	set      *index.Set   // in step with the journal up to here:
-	indexed  int          // packs whose tables are in the set
-	segments []blob.Hash  // segments that are in the set
+	inMemory bool // there is no local cache, by choice
+
+	mu       sync.RWMutex          // guards what follows
+	set      *index.Set            // in step with the journal up to here:
+	indexed  int                   // packs whose tables are in the set
+	segments []journal.SegmentInfo // segments that are in the set
+
+	refreshing sync.Mutex // guards what follows
+	kept       uint64     // entries in the state that the cache holds, as far as known
 }
 
 // Open opens the repository in a bucket and reads its journal to the head.
@@ -94,7 +99,7 @@ func Open(ctx context.Context, b storage.Bucket, o OpenOptions) (*Repository, er
 	if o.Fingerprint != "" && o.Fingerprint != master.Fingerprint() {
 		return nil, fmt.Errorf("open %s: fingerprint is %s: %w", b, master.Fingerprint(), ErrFingerprint)
 	}
-	r := &Repository{bucket: b, header: header, keys: seal.Derive(master, header.Repository), verify: !o.SkipVerify}
+	r := &Repository{bucket: b, header: header, keys: seal.Derive(master, header.Repository), verify: !o.SkipVerify, inMemory: o.CacheDir == ""}
 	cacheDir := ""
 	if o.CacheDir != "" {
 		url := seal.HashOf([]byte(b.String()))
@@ -115,18 +120,15 @@ func (r *Repository) openJournal(ctx context.Context, header blob.Hash) error {
 	}
 	var next uint64
 	var bound blob.Hash
-	var features []journal.Feature
-	r.journal.View(func(s *journal.State) { next, bound, features = s.Next, s.Header, s.Features })
+	r.journal.View(func(s *journal.State) { next, bound = s.Next, s.Header })
+	if err := journal.EntriesBeyond(ctx, r.bucket, next); err != nil {
+		return err
+	}
 	if next == 0 {
 		return r.begin(ctx, header)
 	}
 	if bound != header {
 		return fmt.Errorf("%s is not the one that the journal begins with: %w", headerName, ErrDamaged)
-	}
-	for _, f := range features {
-		if f.Required == "read" {
-			return fmt.Errorf("feature %q: %w", f.Name, ErrVersion)
-		}
 	}
 	return r.refresh(ctx)
 }
@@ -134,11 +136,12 @@ func (r *Repository) openJournal(ctx context.Context, header blob.Hash) error {
 func (r *Repository) resume(ctx context.Context) error {
 	if _, body, ok := r.cache.State(); ok {
 		if s, err := journal.DecodeState(body); err == nil {
-			r.journal = journal.New(r.bucket, r.keys, s)
+			r.journal, r.kept = journal.New(r.bucket, r.keys, s), s.Next
 			return r.resumeAt(ctx)
 		}
 		r.cache.DropState()
 	}
+	newest := uint64(0) // entries that a checkpoint has seen
 	for below := uint64(math.MaxUint64); ; {
 		s, vouched, err := journal.FindCheckpoint(ctx, r.bucket, r.keys, below)
 		if err != nil {
@@ -148,9 +151,12 @@ func (r *Repository) resume(ctx context.Context) error {
 		if err := r.journal.Sync(ctx); err != nil {
 			return err
 		}
+		newest = max(newest, vouched.Next)
 		if vouched.Next == 0 || r.journal.Vouches(vouched) {
-			next, _ := r.journal.Head()
-			return journal.EntriesBeyond(ctx, r.bucket, next)
+			if next, _ := r.journal.Head(); next < newest {
+				return fmt.Errorf("a checkpoint has seen %d entries, there are %d: %w", newest, next, journal.ErrRolledBack)
+			}
+			return nil
 		}
 		below = vouched.Next
 	}

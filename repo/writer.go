@@ -90,8 +90,9 @@ func (w *Writer) Write(ctx context.Context, class blob.Class, data []byte) (blob
 // WriteNode stores a two-part blob, unless the repository has it, and returns its name. What it links
 // to should have been written before.
 func (w *Writer) WriteNode(ctx context.Context, class blob.Class, n blob.Node) (blob.Ref, error) {
-	if !class.HasLinks() || len(n.Body) > seal.MaxBlob {
-		return blob.Ref{}, fmt.Errorf("write %d bytes of class %v: not a node of at most %d", len(n.Body), class, seal.MaxBlob)
+	if !class.HasLinks() || len(n.Body) > seal.MaxBlob || len(n.Links) > seal.MaxLinks {
+		return blob.Ref{}, fmt.Errorf("write %d bytes and %d links of class %v: not a node of at most %d and %d",
+			len(n.Body), len(n.Links), class, seal.MaxBlob, seal.MaxLinks)
 	}
 	ref := blob.Ref{Class: class, ID: w.repo.keys.NodeID(class, n)}
 	if known, err := w.claim(ctx, ref, len(n.Body)); known || err != nil {

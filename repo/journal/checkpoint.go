@@ -15,6 +15,9 @@ import (
 // with zeros to a Padmé size and sealed under the catalog key by its number.
 const CheckpointFolder = "checkpoints/"
 
+// maxCheckpoint bounds a stored checkpoint in bytes; 100,000 packs and as many snapshots need a tenth.
+const maxCheckpoint = 256 << 20
+
 // CheckpointName returns the object name of the checkpoint after next entries.
 func CheckpointName(next uint64) string { return CheckpointFolder + sealName(next) }
 
@@ -27,6 +30,9 @@ func WriteCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, s *
 	}
 	bare := len(plain) + seal.Overhead
 	data := keys.SealCatalog(seal.Checkpoint, sealName(s.Next), append(plain, make([]byte, seal.Padded(bare)-bare)...))
+	if len(data) > maxCheckpoint {
+		return Vouched{}, fmt.Errorf("write checkpoint %d: %d bytes are more than %d", s.Next, len(data), maxCheckpoint)
+	}
 	v := Vouched{Next: s.Next, Hash: seal.HashOf(data), Size: int64(len(data))}
 	err = b.Create(ctx, CheckpointName(s.Next), data)
 	if errors.Is(err, storage.ErrExists) {
@@ -85,9 +91,12 @@ func (j *Journal) Vouches(v Vouched) (yes bool) {
 }
 
 func readCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, next uint64) (*State, Vouched, error) {
-	data, err := b.Get(ctx, CheckpointName(next), 0, -1)
+	data, err := b.Get(ctx, CheckpointName(next), 0, maxCheckpoint+1)
 	if err != nil {
 		return nil, Vouched{}, fmt.Errorf("read checkpoint %d: %w", next, err)
+	}
+	if len(data) > maxCheckpoint {
+		return nil, Vouched{}, fmt.Errorf("checkpoint %d is larger than %d bytes: %w", next, maxCheckpoint, ErrDamaged)
 	}
 	plain, err := keys.OpenCatalog(seal.Checkpoint, sealName(next), data)
 	if err != nil {

@@ -18,6 +18,10 @@ const (
 	partBody  = 2
 )
 
+// MaxLinks is how many links a node has at most: their part stays far below [MaxBlob], and so within
+// what a row of an index segment can say.
+const MaxLinks = 1 << 18
+
 // linkSize is the size of one encoded link: class (1 byte) and ID.
 const linkSize = 1 + len(blob.ID{})
 

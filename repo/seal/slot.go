@@ -21,8 +21,8 @@ const (
 	maxPasswordWork     = 20
 )
 
-// maxSlot bounds the size of a slot file in bytes.
-const maxSlot = 64 << 10
+// MaxSlot bounds the size of a slot file in bytes.
+const MaxSlot = 64 << 10
 
 // slotContent is what a slot protects. The repository ID shows that slot and repository belong
 // together, so that a slot left by an interrupted creation is never taken for this repository's.
@@ -78,8 +78,8 @@ func SealSlot(m Master, id RepositoryID, to age.Recipient) ([]byte, error) {
 // OpenSlot opens a slot file. It fails with [ErrWrongKey] when the identity does not match and with
 // [ErrOpen] when the file is damaged.
 func OpenSlot(file []byte, with age.Identity) (m Master, id RepositoryID, err error) {
-	if len(file) > maxSlot {
-		return m, id, fmt.Errorf("open key slot: %d bytes are more than %d: %w", len(file), maxSlot, ErrOpen)
+	if len(file) > MaxSlot {
+		return m, id, fmt.Errorf("open key slot: %d bytes are more than %d: %w", len(file), MaxSlot, ErrOpen)
 	}
 	r, err := age.Decrypt(bytes.NewReader(file), with)
 	if _, mismatch := errors.AsType[*age.NoIdentityMatchError](err); mismatch {
@@ -88,7 +88,7 @@ func OpenSlot(file []byte, with age.Identity) (m Master, id RepositoryID, err er
 	if err != nil {
 		return m, id, fmt.Errorf("open key slot: %w: %w", ErrOpen, err)
 	}
-	content, err := io.ReadAll(io.LimitReader(r, maxSlot))
+	content, err := io.ReadAll(io.LimitReader(r, MaxSlot))
 	if err != nil {
 		return m, id, fmt.Errorf("read key slot: %w: %w", ErrOpen, err)
 	}
