@@ -107,9 +107,9 @@ func causes() []cause {
 		{kube.ErrForbidden, exitUnreachable, "the account of the kubeconfig needs the right to do this"},
 		{kube.ErrFilter, exitUsage, ""},
 		{backup.ErrPlan, exitUsage, ""},
-		{backup.ErrEmptySelection, exitUsage, "no backup was made; --allow-empty makes an empty one"},
+		{backup.ErrEmptySelection, exitFailed, "no backup was made; --allow-empty makes an empty one"},
 		{restore.ErrPlan, exitUsage, ""},
-		{restore.ErrEmptySelection, exitUsage, "varve snapshot ls shows what the backup has"},
+		{restore.ErrEmptySelection, exitFailed, "varve snapshot ls shows what the backup has"},
 		{files.ErrNotEmpty, exitFailed, "name another folder, or say --files-policy overwrite or keep"},
 		{storage.ErrNoBucket, exitUnreachable, "is the path right, and the disk mounted? varve repo init creates it"},
 	}
