@@ -59,6 +59,9 @@ var floors = []floor{
 		[]string{"cmd/varve"},
 		"main and nothing else, so that everything else can be tested from outside",
 	}, {
+		[]string{"docs/formats"},
+		"a test that reads, by what the documents say, what the whole house wrote",
+	}, {
 		[]string{"."},
 		"these tests, which import nothing of the house",
 	},
