@@ -108,7 +108,8 @@ func (c *checker) journal(ctx context.Context) error {
 	err := fresh.Sync(ctx)
 	fresh.View(func(s *journal.State) { c.state = s })
 	c.report.Entries = c.state.Next
-	if isDamage(err) || errors.Is(err, journal.ErrDamaged) || errors.Is(err, journal.ErrRolledBack) || errors.Is(err, journal.ErrGap) {
+	damaged := func(why error) bool { return errors.Is(err, why) }
+	if slices.ContainsFunc([]error{journal.ErrDamaged, journal.ErrGap, journal.ErrRolledBack, journal.ErrVersion}, damaged) {
 		c.find(journal.Name(c.state.Next), "%v", err)
 		return c.compareState(ctx) // what lies beyond the head is clear
 	} else if err != nil {

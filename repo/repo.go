@@ -46,7 +46,7 @@ var (
 	// ErrDamaged means that something that must be there is missing or wrong.
 	ErrDamaged = errors.New("repository is damaged")
 	// ErrVersion means that the repository needs another version of varve.
-	ErrVersion = errors.New("repository needs another version of varve")
+	ErrVersion = journal.ErrVersion
 	// ErrSuperseded means that what a writer built on was given up before it could commit. Running
 	// the backup again succeeds and stores only what is missing.
 	ErrSuperseded = errors.New("what the backup builds on was pruned meanwhile; run it again")

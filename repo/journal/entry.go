@@ -229,6 +229,9 @@ func encode(keys *seal.Keys, e *Entry, inline []byte) ([]byte, error) {
 // open decodes the operations of entry n from the start of its stored form.
 func open(keys *seal.Keys, n uint64, data []byte) (*Stored, error) {
 	length, ok := operationsEnd(data)
+	if !ok && len(data) >= prefixSize && string(data[:4]) == entryMagic && data[4] > entryVersion {
+		return nil, fmt.Errorf("entry %d has version %d, this program reads %d: %w", n, data[4], entryVersion, ErrVersion)
+	}
 	if !ok || length > len(data) {
 		return nil, fmt.Errorf("entry %d is cut short or no entry: %w", n, ErrDamaged)
 	}
@@ -239,7 +242,7 @@ func open(keys *seal.Keys, n uint64, data []byte) (*Stored, error) {
 	s := &Stored{Hash: seal.HashOf(data[:length]), Inline: int64(length)}
 	rest, err := decoding.UnmarshalFirst(ops, &s.Entry)
 	if _, unknown := errors.AsType[*cbor.UnknownFieldError](err); unknown {
-		return nil, fmt.Errorf("entry %d says what this version of varve does not know; use a newer one: %w", n, ErrDamaged)
+		return nil, fmt.Errorf("entry %d says what this version does not know: %w", n, ErrVersion)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("entry %d: %w: %w", n, ErrDamaged, err)

@@ -33,6 +33,8 @@ import (
 var (
 	// ErrDamaged means that an entry or a checkpoint cannot be opened or breaks the chain.
 	ErrDamaged = errors.New("journal is damaged")
+	// ErrVersion means that an entry says what only a newer version of varve knows.
+	ErrVersion = errors.New("repository needs another version of varve")
 	// ErrGap means that an entry is absent although a later one exists: a torn copy of a bucket.
 	ErrGap = errors.New("journal has a gap")
 	// ErrRolledBack means that the journal ends before an entry that this client has already seen, or

@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"strings"
@@ -343,6 +344,16 @@ func TestAlteredHistoryIsRefused(t *testing.T) {
 		"entry cut short": {func(b *mem.Bucket) error {
 			return b.Damage(Name(2), func(d []byte) []byte { return d[:len(d)/2] })
 		}, ErrDamaged},
+		"entry of a newer format": {func(b *mem.Bucket) error {
+			return b.Damage(Name(2), func(d []byte) []byte { d[4]++; return d })
+		}, ErrVersion},
+		"entry with an operation that is not known": {func(b *mem.Bucket) error {
+			ops, err := encoding.Marshal(map[int]any{1: 2, 99: "later"})
+			sealed := testKeys().SealCatalog(seal.Entry, sealName(2), ops)
+			prefix := append([]byte(entryMagic), entryVersion, 0, 0, 0)
+			prefix = binary.LittleEndian.AppendUint32(prefix, uint32(len(sealed)))
+			return errors.Join(err, b.Damage(Name(2), func([]byte) []byte { return append(prefix, sealed...) }))
+		}, ErrVersion},
 		"entry of another number": {func(b *mem.Bucket) error {
 			return b.Damage(Name(2), func([]byte) []byte { return later })
 		}, ErrDamaged},
