@@ -16,7 +16,6 @@ type Builder struct {
 	session *seal.Session
 	blobs   []byte
 	rows    []blob.Row // offsets from the start of blobs, until Finish knows what stands before them
-	classes []blob.Class
 }
 
 // Pack is a finished pack: the bytes to store and what the index needs to know of them.
@@ -33,12 +32,7 @@ func NewBuilder(keys *seal.Keys, session *seal.Session) *Builder {
 
 // Add appends a blob that the builder's session has sealed.
 func (b *Builder) Add(s seal.Sealed) {
-	key := slices.Index(b.classes, s.Ref.Class)
-	if key < 0 {
-		key = len(b.classes)
-		b.classes = append(b.classes, s.Ref.Class)
-	}
-	b.rows = append(b.rows, blob.Row{ID: s.Ref.ID, Class: s.Ref.Class, Key: uint8(key),
+	b.rows = append(b.rows, blob.Row{ID: s.Ref.ID, Class: s.Ref.Class, Key: uint8(slices.Index(blob.Classes[:], s.Ref.Class)),
 		Offset: uint32(len(b.blobs)), Stored: uint32(len(s.Bytes)), Plain: uint32(s.Plain), Links: uint32(s.Links)})
 	b.blobs = append(b.blobs, s.Bytes...)
 }
@@ -58,7 +52,8 @@ func (b *Builder) Size() int { return len(b.blobs) + len(b.rows)*blob.RowSize }
 
 // Finish makes the pack. The builder must not be used afterwards.
 func (b *Builder) Finish() (Pack, error) {
-	keyTable, err := b.session.KeyTable(b.classes)
+	// All keys, needed or not: the length of the table must not tell whether there is a Secret in the pack.
+	keyTable, err := b.session.KeyTable(blob.Classes[:])
 	if err != nil {
 		return Pack{}, fmt.Errorf("finish pack: %w", err)
 	}

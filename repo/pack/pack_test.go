@@ -172,6 +172,27 @@ func writeVectors(t *testing.T, k *seal.Keys) {
 	}
 }
 
+// The header is plain, so nothing in it may depend on what the pack holds.
+func TestHeaderDoesNotTellWhichClassesAPackHolds(t *testing.T) {
+	k := testKeys()
+	lengths := map[string][]blob.Class{}
+	for _, classes := range [][]blob.Class{{blob.Data}, {blob.Secrets}, {blob.Data, blob.Secrets}} {
+		session := k.NewSession(nil)
+		b := NewBuilder(k, session)
+		for _, c := range classes {
+			b.Add(session.Seal(blob.Ref{Class: c, ID: k.BlobID(c, []byte("x"))}, []byte("x")))
+		}
+		p, err := b.Finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lengths[string(p.Data[24:headerSize])] = classes
+	}
+	if len(lengths) != 1 {
+		t.Errorf("packs of different classes have different headers: %q", lengths)
+	}
+}
+
 func TestPackSizeIsPadded(t *testing.T) {
 	k := testKeys()
 	rng := rand.New(rand.NewPCG(1, 2))
