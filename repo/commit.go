@@ -62,7 +62,7 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 	if err != nil && earlier == nil {
 		return journal.Snapshot{}, fmt.Errorf("commit snapshot: %w", err)
 	}
-	w.stored(committed.Stored)
+	w.count(WriterStats{StoredBytes: committed.Stored})
 	// The snapshot stands, which no failure of the index to follow can change: it does at the next Sync.
 	_ = w.repo.refresh(ctx)
 	if earlier != nil {
@@ -116,7 +116,7 @@ func (w *Writer) storeSegment(ctx context.Context) (*gathered, error) {
 	if err != nil && !errors.Is(err, storage.ErrExists) { // its name is the hash of its bytes
 		return nil, fmt.Errorf("store index segment: %w", err)
 	}
-	w.stored(int64(len(sealed)))
+	w.count(WriterStats{StoredBytes: int64(len(sealed))})
 	return segment, nil
 }
 
@@ -127,15 +127,8 @@ func (w *Writer) storeCheckpoint(ctx context.Context, s *journal.State) *journal
 	if err != nil {
 		return nil
 	}
-	w.stored(v.Size)
+	w.count(WriterStats{StoredBytes: v.Size})
 	return &v
-}
-
-// stored counts what the end of the session adds to the bucket.
-func (w *Writer) stored(bytes int64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.stats.StoredBytes += bytes
 }
 
 // draft is the entry that is valid at exactly this state: everything the snapshot relies on is there.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
+	"github.com/varve-dev/varve/repo/pack"
 	"github.com/varve-dev/varve/repo/storage/mem"
 )
 
@@ -202,6 +203,49 @@ func TestCheckpointThatCannotBeStoredFailsNoBackup(t *testing.T) {
 			t.Errorf("the next backup makes a checkpoint of %d entries, want %d", got, checkpointEvery+2)
 		}
 	})
+}
+
+// Progress is shown from the counts, most of all while the store is slow.
+func TestStatsAreToldWhileUploadsAreWaitedFor(t *testing.T) {
+	store := mem.New()
+	initialise(t, store)
+	var waiting atomic.Int64
+	release := make(chan struct{})
+	r := reopen(t, store.View(func(_ context.Context, op mem.Op) mem.Fault {
+		if op.Kind == mem.Create {
+			waiting.Add(1)
+			<-release
+		}
+		return mem.Fault{}
+	}), "")
+	w := r.NewWriter(context.Background(), WriterOptions{})
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for i := range byte(maxUploads + 1) {
+			w.send(pack.Pack{Name: blob.Hash{i}, Data: []byte{i}})
+		}
+	}()
+	for waiting.Load() < maxUploads {
+		time.Sleep(time.Millisecond)
+	}
+	told := make(chan WriterStats)
+	go func() { told <- w.Stats() }()
+	select {
+	case s := <-told:
+		if s.Packs < maxUploads {
+			t.Errorf("%d packs are counted, at least %d are on their way", s.Packs, maxUploads)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the counts are not told before the uploads are done")
+	}
+	close(release)
+	<-sent
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestNodeOfTooManyLinksIsRefused(t *testing.T) {

@@ -35,8 +35,10 @@ type Writer struct {
 	mine   map[blob.ID]struct{}  // blobs of this session, stored or about to be
 	own    []journal.Added       // packs of this session, with their tables
 	relied map[uint32][]blob.Ref // by pack: blobs that were there already
-	stats  WriterStats
-	err    error // the first failure; nothing is accepted after it
+	err    error                 // the first failure; nothing is accepted after it
+
+	counting sync.Mutex // guards stats alone, so that they can be read while an upload is waited for
+	stats    WriterStats
 }
 
 // WriterOptions says how a session writes.
@@ -80,7 +82,10 @@ func (w *Writer) Write(ctx context.Context, class blob.Class, data []byte) (blob
 	sealed := w.session.Seal(ref, data)
 	if w.repo.verify {
 		back, err := w.repo.keys.Open(w.session.Key(class), ref, sealed.Bytes)
-		if err != nil || !bytes.Equal(back, data) {
+		if err == nil && !bytes.Equal(back, data) {
+			err = seal.ErrMismatch
+		}
+		if err != nil {
 			return ref, w.fail(fmt.Errorf("blob %v does not open again before it is stored: %w", ref, err))
 		}
 	}
@@ -109,9 +114,20 @@ func (w *Writer) WriteNode(ctx context.Context, class blob.Class, n blob.Node) (
 
 // Stats returns the counts so far.
 func (w *Writer) Stats() WriterStats {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.counting.Lock()
+	defer w.counting.Unlock()
 	return w.stats
+}
+
+func (w *Writer) count(add WriterStats) {
+	w.counting.Lock()
+	defer w.counting.Unlock()
+	w.stats.Blobs += add.Blobs
+	w.stats.Bytes += add.Bytes
+	w.stats.NewBlobs += add.NewBlobs
+	w.stats.NewBytes += add.NewBytes
+	w.stats.StoredBytes += add.StoredBytes
+	w.stats.Packs += add.Packs
 }
 
 // Close ends a session without a snapshot, and waits for its uploads. After Commit it does nothing.
@@ -148,8 +164,7 @@ func (w *Writer) claim(ctx context.Context, ref blob.Ref, size int) (known bool,
 	if err := context.Cause(w.ctx); err != nil { // an upload failed, or the session's context ended
 		return false, err
 	}
-	w.stats.Blobs++
-	w.stats.Bytes += int64(size)
+	w.count(WriterStats{Blobs: 1, Bytes: int64(size)})
 	if _, mine = w.mine[ref.ID]; mine {
 		return true, nil
 	}
@@ -159,8 +174,7 @@ func (w *Writer) claim(ctx context.Context, ref blob.Ref, size int) (known bool,
 		return true, nil
 	}
 	w.mine[ref.ID] = struct{}{}
-	w.stats.NewBlobs++
-	w.stats.NewBytes += int64(size)
+	w.count(WriterStats{NewBlobs: 1, NewBytes: int64(size)})
 	return false, nil
 }
 
@@ -196,8 +210,7 @@ func (w *Writer) newPack() *pack.Builder { return pack.NewBuilder(w.repo.keys, w
 // It needs the lock.
 func (w *Writer) send(p pack.Pack) {
 	w.own = append(w.own, journal.Added{Name: p.Name, Size: int64(len(p.Data)), Rows: blob.AppendRows(nil, p.Rows)})
-	w.stats.StoredBytes += int64(len(p.Data))
-	w.stats.Packs++
+	w.count(WriterStats{StoredBytes: int64(len(p.Data)), Packs: 1})
 	w.uploads.Go(func() error {
 		err := w.repo.bucket.Create(w.ctx, journal.PackName(p.Name), p.Data)
 		if errors.Is(err, storage.ErrExists) {
