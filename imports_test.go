@@ -3,6 +3,7 @@ package varve_test
 import (
 	"fmt"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -214,6 +215,41 @@ func nothingBanned(all []pkg) []string {
 		}
 	}
 	return findings
+}
+
+// unargued finds libraries that go.mod requires directly, and of which the page of dependencies does
+// not say why they are there.
+func unargued(mod, page string) []string {
+	var findings []string
+	for line := range strings.Lines(mod) {
+		line, direct := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "\t")
+		library, _, required := strings.Cut(line, " v")
+		if direct && required && !strings.HasSuffix(line, "// indirect") && !strings.Contains(page, "`"+library+"`") {
+			findings = append(findings, fmt.Sprintf("go.mod: %s is not in docs/design/dependencies.md", library))
+		}
+	}
+	return findings
+}
+
+func TestEveryDependencyIsArgued(t *testing.T) {
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("docs/design/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, finding := range unargued(string(mod), string(page)) {
+		t.Error(finding)
+	}
+}
+
+func TestUnarguedDependenciesAreFound(t *testing.T) {
+	found := unargued("require (\n\texample.com/a v1.0.0\n\texample.com/b/v2 v2.0.0\n\texample.com/c v0.1.0 // indirect\n)\n", "| `example.com/a` |")
+	if len(found) != 1 || !strings.Contains(found[0], "example.com/b/v2") {
+		t.Errorf("found %q, want one finding about example.com/b/v2", found)
+	}
 }
 
 func TestImportsGoOnlyDownward(t *testing.T) { uphold(t, onlyDownward, ".") }
