@@ -330,13 +330,14 @@ func (c *checker) pack(ctx context.Context, number uint32, p journal.Pack) error
 	}
 	for _, row := range rows {
 		c.report.Blobs++
+		copied := journal.Copy{Blob: row.Ref(), Pack: number}
 		known := func(f found) bool { return f.number == number && f.row == row }
 		if _, err := reader.OpenBlob(keys, row, data[row.Offset:][:row.Stored]); err != nil {
 			if whole {
 				rot = c.find(name, "%v", err)
 			}
-			c.badCopy[journal.Copy{Blob: row.Ref(), Pack: number}] = rot
-		} else if !slices.ContainsFunc(c.repo.copies(row.Ref()), known) {
+			c.badCopy[copied] = rot
+		} else if !c.state.IsDamaged(copied) && !slices.ContainsFunc(c.repo.copies(row.Ref()), known) {
 			c.find(name, "the index does not know blob %v where the pack has it", row.Ref())
 		}
 	}

@@ -59,6 +59,9 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 		}
 		return journal.Draft{Entry: e, Inline: inline}, nil
 	})
+	if errors.Is(err, ErrSuperseded) {
+		err = errors.Join(err, w.leavePacks(ctx, inline, segment))
+	}
 	if err != nil && earlier == nil {
 		return journal.Snapshot{}, fmt.Errorf("commit snapshot: %w", err)
 	}
@@ -69,6 +72,19 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 		return *earlier, nil
 	}
 	return snapshot, nil
+}
+
+// leavePacks adds the packs of a session that cannot become a snapshot, so that the next one need not
+// store their blobs again.
+func (w *Writer) leavePacks(ctx context.Context, inline []byte, segment *gathered) error {
+	_, err := w.repo.journal.Commit(ctx, func(s *journal.State) (journal.Draft, error) {
+		e, err := w.additions(s, segment)
+		return journal.Draft{Entry: e, Inline: inline}, err
+	})
+	if errors.Is(err, ErrSuperseded) {
+		return nil // it is the packs that were given up
+	}
+	return err
 }
 
 // finish closes the open packs, waits for all uploads and returns the bytes of the pack that is small
@@ -131,14 +147,10 @@ func (w *Writer) storeCheckpoint(ctx context.Context, s *journal.State) *journal
 	return &v
 }
 
-// draft is the entry that is valid at exactly this state: everything the snapshot relies on is there.
-func (w *Writer) draft(s *journal.State, snapshot journal.Snapshot, segment *gathered) (journal.Entry, error) {
-	e := journal.Entry{}
+// additions is an entry that makes the session's packs known, at exactly this state.
+func (w *Writer) additions(s *journal.State, segment *gathered) (e journal.Entry, err error) {
 	if err := refuse(s, true); err != nil {
 		return e, err
-	}
-	if segment != nil && s.IsGivenUp(segment.info.Name) {
-		return e, fmt.Errorf("index segment %s: %w", segment.info.Name.Short(), ErrSuperseded)
 	}
 	for _, a := range w.own {
 		if _, known := s.Number(a.Name); known || s.IsGivenUp(a.Name) {
@@ -148,6 +160,22 @@ func (w *Writer) draft(s *journal.State, snapshot journal.Snapshot, segment *gat
 			a.Rows = nil
 		}
 		e.Add = append(e.Add, a)
+	}
+	if segment == nil {
+		return e, nil
+	}
+	if s.IsGivenUp(segment.info.Name) {
+		return e, fmt.Errorf("index segment %s: %w", segment.info.Name.Short(), ErrSuperseded)
+	}
+	e.Segments = segment.added(s, e.Add)
+	return e, nil
+}
+
+// draft is the entry that is valid at exactly this state: everything the snapshot relies on is there.
+func (w *Writer) draft(s *journal.State, snapshot journal.Snapshot, segment *gathered) (journal.Entry, error) {
+	e, err := w.additions(s, segment)
+	if err != nil {
+		return e, err
 	}
 	refs, revive, err := w.rely(s)
 	if err != nil {
@@ -169,9 +197,6 @@ func (w *Writer) draft(s *journal.State, snapshot journal.Snapshot, segment *gat
 		snapshot.Adopts = append(slices.Clone(snapshot.Adopts), id)
 	}
 	e.Snapshots = []journal.Snapshot{snapshot}
-	if segment != nil {
-		e.Segments = segment.added(s, e.Add)
-	}
 	return e, nil
 }
 

@@ -205,6 +205,45 @@ func TestCheckpointThatCannotBeStoredFailsNoBackup(t *testing.T) {
 	})
 }
 
+// A backup whose ground was taken away while it ran is made again, and stores then only what is missing.
+func TestSupersededBackupIsNotStoredTwice(t *testing.T) {
+	ctx := context.Background()
+	b, r := newRepository(t)
+	_, refs := backup(t, r, noise(1, 1000))
+	attempt := func(during func()) (WriterStats, error) {
+		w := r.NewWriter(ctx, WriterOptions{})
+		var links []blob.Ref
+		for i := range uint64(2) { // one that is there, one that is new
+			ref, err := w.Write(ctx, blob.Data, noise(1+i, 1000))
+			if err != nil {
+				t.Fatal(err)
+			}
+			links = append(links, ref)
+		}
+		manifest, err := w.WriteNode(ctx, blob.Manifest, blob.Node{Links: links})
+		if err != nil {
+			t.Fatal(err)
+		}
+		during()
+		_, err = w.Commit(ctx, Commit{ID: journal.NewSnapshotID(), Manifest: manifest})
+		return w.Stats(), err
+	}
+	_, err := attempt(func() {
+		appendEntry(t, reopen(t, b, ""), journal.Entry{Damaged: []journal.Copy{{Blob: refs[0], Pack: 0}}})
+	})
+	if !errors.Is(err, ErrSuperseded) {
+		t.Fatalf("commit on a copy that turned out bad: %v, want ErrSuperseded", err)
+	}
+	if err := r.Sync(ctx); err != nil {
+		t.Fatal(err)
+	}
+	again, err := attempt(func() {})
+	if err != nil || again.NewBlobs != 1 {
+		t.Errorf("the next attempt stores %d blobs, %v; want the bad one alone", again.NewBlobs, err)
+	}
+	mustBeClean(t, r)
+}
+
 // Progress is shown from the counts, most of all while the store is slow.
 func TestStatsAreToldWhileUploadsAreWaitedFor(t *testing.T) {
 	store := mem.New()
