@@ -2,9 +2,11 @@ package content
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 
@@ -31,7 +33,7 @@ type Item struct {
 // Piece is one content of an item. Exactly one of Data and Kept is set; Data may be empty, but then
 // not nil.
 type Piece struct {
-	Stream string     // contents of one stream and class share bundles: "body", "state", "file"
+	Stream string     // contents of one stream and class share bundles: "body", "state", "file"; also of a Kept one
 	Class  blob.Class // blob.Data or blob.Secrets
 	Data   []byte     // a new or changed content
 	Kept   *Ref       // a content stored already: unchanged, or returned by StoreStream
@@ -44,7 +46,8 @@ type Options struct {
 	// Chunks are the sizes of the pieces of large contents; the zero value means chunker.Default.
 	Chunks chunker.Params
 	// GiveUp lists bundles that shall no longer be used: Result.Sparse of the last run. A Kept
-	// content in one of them is read through Loader and bundled again.
+	// content in one of them is read through Loader and bundled again, if the run bundles anything
+	// new at all, and not more than some thousand entries later.
 	GiveUp []blob.Ref
 	Loader Loader
 	// Parallel is how many blobs are stored at the same time; 0 means one per CPU.
@@ -54,7 +57,9 @@ type Options struct {
 // Result is the map that was built.
 type Result struct {
 	Root tree.Root
-	// Sparse lists, in ascending order, the bundles of which the map uses less than half.
+	// Sparse lists, in ascending order, bundles of which the map uses less than half and which the
+	// next run should give up: as many as it can move for a part of what this run wrote. A run that
+	// bundled nothing passes on what it was given.
 	Sparse []blob.Ref
 	Stats  Stats
 }
@@ -67,6 +72,7 @@ type Stats struct {
 	Bundled     int64 // pieces laid into bundles, those of GiveUp among them
 	BundleBytes int64
 	Moved       int64 // pieces bundled again because their bundle is given up
+	MovedBytes  int64
 	Bundles     int64
 	Chunks      int64
 	ChunkBytes  int64
@@ -85,6 +91,7 @@ type Assembler struct {
 	cutKey  [32]byte // of the chunker
 	nodeKey [32]byte // of maps
 	giveUp  map[blob.Ref]bool
+	moving  bool // something new was bundled, so contents leave the bundles of giveUp
 	hash    *contentHash
 	open    map[streamID]*bundle
 	usage   map[blob.Ref]*usage
@@ -101,12 +108,23 @@ type streamID struct {
 	class blob.Class
 }
 
-// pending is an entry that cannot be encoded before the bundles in from have names.
+func (s streamID) compare(o streamID) int {
+	return cmp.Or(cmp.Compare(s.name, o.name), cmp.Compare(s.class, o.class))
+}
+
+// pending is an entry that cannot be encoded before the places of its contents are known.
 type pending struct {
 	key, attrs []byte
 	bytes      uint64
 	contents   []Ref
-	from       []*bundle // beside contents; nil where the place is known
+	states     []state // beside contents
+}
+
+// state is what is still to happen to a content of a pending entry.
+type state struct {
+	stream  streamID
+	bundle  *bundle // that it is in, and that may have no name yet; nil where the place is known
+	leaving bool    // it is moved if something new comes
 }
 
 // NewAssembler starts a map that is stored through s.
@@ -167,7 +185,7 @@ func (a *Assembler) Finish(ctx context.Context) (Result, error) {
 		return Result{}, fmt.Errorf("finish the map: %w", err)
 	}
 	a.stats.Chunks, a.stats.ChunkBytes = a.store.chunks.Load(), a.store.chunkBytes.Load()
-	return Result{Root: root, Sparse: sparse(a.usage), Stats: a.stats}, nil
+	return Result{Root: root, Sparse: a.sparse(), Stats: a.stats}, nil
 }
 
 // Close waits for writes that are under way. It is needed only where Finish is not reached, may be
@@ -184,21 +202,20 @@ func (a *Assembler) add(ctx context.Context, it Item) error {
 		return fmt.Errorf("not after the key before it, %q", a.lastKey)
 	}
 	a.lastKey = append(a.lastKey[:0], it.Key...)
-	p := pending{
+	a.waiting = append(a.waiting, pending{
 		key:      bytes.Clone(it.Key),
 		attrs:    bytes.Clone(it.Attrs),
 		bytes:    it.Bytes,
 		contents: make([]Ref, len(it.Contents)),
-		from:     make([]*bundle, len(it.Contents)),
-	}
+		states:   make([]state, len(it.Contents)),
+	})
+	p := &a.waiting[len(a.waiting)-1]
 	for i, piece := range it.Contents {
-		var err error
-		if p.contents[i], p.from[i], err = a.place(ctx, piece); err != nil {
+		if err := a.place(ctx, p, i, piece); err != nil {
 			return fmt.Errorf("content %d: %w", i, err)
 		}
 	}
 	a.stats.Items++
-	a.waiting = append(a.waiting, p)
 	a.waitingBytes += p.size()
 	if err := a.flush(ctx, false); err != nil {
 		return err
@@ -211,40 +228,50 @@ func (a *Assembler) add(ctx context.Context, it Item) error {
 	return nil
 }
 
-// place finds a place for one piece. A place in a bundle that has no name yet comes with the bundle.
-func (a *Assembler) place(ctx context.Context, p Piece) (Ref, *bundle, error) {
+// place finds a place for the i-th piece of an entry.
+func (a *Assembler) place(ctx context.Context, p *pending, i int, piece Piece) error {
+	p.states[i].stream = streamID{piece.Stream, piece.Class}
 	switch {
-	case p.Class != blob.Data && p.Class != blob.Secrets:
-		return Ref{}, nil, fmt.Errorf("contents cannot be of class %s", p.Class)
-	case (p.Data == nil) == (p.Kept == nil):
-		return Ref{}, nil, errors.New("exactly one of Data and Kept must be set")
-	case p.Kept == nil:
-	case p.Kept.place == bundled && a.giveUp[p.Kept.bundle.blob]:
-		if a.reader == nil {
-			return Ref{}, nil, errors.New("giving up a bundle needs a Loader")
-		}
-		data, err := a.reader.ReadAll(ctx, *p.Kept)
-		if err != nil {
-			return Ref{}, nil, fmt.Errorf("move out of a sparse bundle: %w", err)
-		}
-		p.Data = data
-		a.stats.Moved++
-	default:
+	case piece.Class != blob.Data && piece.Class != blob.Secrets:
+		return fmt.Errorf("contents cannot be of class %s", piece.Class)
+	case (piece.Data == nil) == (piece.Kept == nil):
+		return errors.New("exactly one of Data and Kept must be set")
+	case piece.Kept == nil:
+		return a.put(ctx, p, i, piece.Data)
+	}
+	p.contents[i] = *piece.Kept
+	switch {
+	case piece.Kept.place != bundled || !a.giveUp[piece.Kept.bundle.blob]:
 		a.stats.Kept++
-		return *p.Kept, nil, nil
+		return nil
+	case a.reader == nil:
+		return errors.New("giving up a bundle needs a Loader")
+	case a.moving:
+		return a.moveOne(ctx, p, i)
 	}
+	a.stats.Kept++
+	p.states[i].leaving = true
+	return nil
+}
 
-	switch n := len(p.Data); {
-	case n == 0, n <= MaxInline && p.Class != blob.Secrets:
+// put stores the i-th content of an entry by its size.
+func (a *Assembler) put(ctx context.Context, p *pending, i int, data []byte) (err error) {
+	stream := p.states[i].stream
+	switch n := len(data); {
+	case n == 0, n <= MaxInline && stream.class != blob.Secrets:
 		a.stats.Inlined++
-		return Ref{length: uint64(n), inline: bytes.Clone(p.Data)}, nil, nil
+		p.contents[i] = Ref{length: uint64(n), inline: bytes.Clone(data)}
 	case n <= MaxSmall:
-		ref, b := a.bundle(ctx, streamID{p.Stream, p.Class}, p.Data)
-		return ref, b, nil
+		if !a.moving {
+			if err := a.move(ctx); err != nil {
+				return err
+			}
+		}
+		p.contents[i], p.states[i].bundle = a.bundle(ctx, stream, data)
 	default:
-		ref, _, err := a.storeStream(ctx, p.Class, bytes.NewReader(p.Data))
-		return ref, nil, err
+		p.contents[i], _, err = a.storeStream(ctx, stream.class, bytes.NewReader(data))
 	}
+	return err
 }
 
 // bundle lays data into the stream's open bundle and closes it when it ends.
@@ -280,27 +307,21 @@ func (a *Assembler) closeBundle(ctx context.Context, id streamID) {
 // openStreams returns the streams with an open bundle in a fixed order, so that equal runs store
 // equal blobs in equal order.
 func (a *Assembler) openStreams() []streamID {
-	ids := make([]streamID, 0, len(a.open))
-	for id := range a.open {
-		ids = append(ids, id)
-	}
-	slices.SortFunc(ids, func(x, y streamID) int {
-		return bytes.Compare(append([]byte(x.name), byte(x.class)), append([]byte(y.name), byte(y.class)))
-	})
-	return ids
+	return slices.SortedFunc(maps.Keys(a.open), streamID.compare)
 }
 
-// unblock closes the bundles that the first waiting entry waits for, and hands it on.
+// unblock ends whatever the first waiting entry waits for, and hands it on.
 func (a *Assembler) unblock(ctx context.Context) error {
-	first := a.waiting[0]
-	for id, b := range a.open {
-		if slices.Contains(first.from, b) {
-			a.closeBundle(ctx, id)
+	first := &a.waiting[0]
+	first.stay()
+	for _, s := range first.states {
+		if s.bundle != nil && a.open[s.stream] == s.bundle {
+			a.closeBundle(ctx, s.stream)
 		}
 	}
-	for _, b := range first.from {
-		if b != nil {
-			<-b.stored
+	for _, s := range first.states {
+		if s.bundle != nil {
+			<-s.bundle.stored
 		}
 	}
 	return a.flush(ctx, false)
@@ -327,16 +348,16 @@ func (a *Assembler) flush(ctx context.Context, wait bool) error {
 
 // emit gives the entry's contents their final places and adds it to the map.
 func (a *Assembler) emit(ctx context.Context, p *pending) error {
-	for i, b := range p.from {
-		if b == nil {
+	for i, s := range p.states {
+		if s.bundle == nil {
 			continue
 		}
-		<-b.stored
-		if b.err != nil {
-			return b.err
+		<-s.bundle.stored
+		if s.bundle.err != nil {
+			return s.bundle.err
 		}
-		p.contents[i].bundle.blob = b.ref
-		p.contents[i].bundle.size = uint64(b.size)
+		p.contents[i].bundle.blob = s.bundle.ref
+		p.contents[i].bundle.size = uint64(s.bundle.size)
 	}
 	for _, c := range p.contents {
 		if c.place == bundled {
@@ -347,8 +368,8 @@ func (a *Assembler) emit(ctx context.Context, p *pending) error {
 }
 
 func (p *pending) ready() bool {
-	for _, b := range p.from {
-		if b != nil && !b.isStored() {
+	for _, s := range p.states {
+		if s.leaving || s.bundle != nil && !s.bundle.isStored() {
 			return false
 		}
 	}

@@ -3,7 +3,6 @@ package content
 import (
 	"encoding/binary"
 	"math"
-	"slices"
 
 	"github.com/zeebo/blake3"
 
@@ -78,37 +77,4 @@ func (c *contentHash) sum(data []byte) (s contentSum) {
 	c.h.Write(data) // never fails
 	c.h.Sum(s[:0])
 	return s
-}
-
-// usage is how much of one bundle a map uses.
-type usage struct {
-	size uint64
-	used uint64
-	end  uint64 // behind the last place counted
-}
-
-// use counts a content's place in its bundle. Entries come in the order in which a bundle was
-// filled, so a place before the last one is a second use of equal bytes and counts once.
-func use(all map[blob.Ref]*usage, r Ref) {
-	u := all[r.bundle.blob]
-	if u == nil {
-		u = &usage{size: r.bundle.size}
-		all[r.bundle.blob] = u
-	}
-	if r.bundle.offset >= u.end {
-		u.used += r.length
-		u.end = r.bundle.offset + r.length
-	}
-}
-
-// sparse returns the bundles used by less than half, in ascending order.
-func sparse(all map[blob.Ref]*usage) []blob.Ref {
-	var refs []blob.Ref
-	for ref, u := range all {
-		if 2*u.used < u.size {
-			refs = append(refs, ref)
-		}
-	}
-	slices.SortFunc(refs, blob.Ref.Compare)
-	return refs
 }

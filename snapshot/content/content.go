@@ -25,9 +25,11 @@
 //
 // Only what is new or changed is bundled. What did not change is handed over as [Piece.Kept] and
 // keeps its place in an older bundle, so a run that changed five objects writes five objects. An
-// old bundle thus loses contents over time. When a map uses less than half of one, the assembler
-// names it in [Result.Sparse]; the next run gets it back as [Options.GiveUp] and bundles again what
-// it still needs of it, after which nothing refers to the old bundle and prune can drop it.
+// old bundle thus loses contents over time. When a map uses less than half of one, the assembler names
+// it in [Result.Sparse], the emptiest first and not too many at a time; the next run gets them back as
+// [Options.GiveUp] and, if it writes a bundle anyway, bundles again what it still needs of them, after
+// which nothing refers to the old ones and prune can drop them. So a run stores in proportion to what
+// changed, and nothing if nothing did.
 package content
 
 import (

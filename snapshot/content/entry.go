@@ -87,7 +87,7 @@ func decodeExtent(e tree.Entry, offset uint64) (chunk, error) {
 	case len(e.Refs) == 0:
 		c.length = d.length(math.MaxInt64)
 	default:
-		c.blob = d.blob(0)
+		c.blob = d.contentBlob(0)
 		c.length = d.length(maxBlob)
 	}
 	if c.length != e.Bytes {
