@@ -14,8 +14,9 @@ import (
 type Builder struct {
 	keys    *seal.Keys
 	session *seal.Session
-	blobs   []byte
-	rows    []blob.Row // offsets from the start of blobs, until Finish knows what stands before them
+	blobs   [][]byte   // joined only by Finish: a growing slice would copy each of them twice over
+	size    int        // of all blobs
+	rows    []blob.Row // beside blobs; offsets from the start of the first, until Finish knows what stands before them
 }
 
 // Pack is a finished pack: the bytes to store and what the index needs to know of them.
@@ -30,17 +31,18 @@ func NewBuilder(keys *seal.Keys, session *seal.Session) *Builder {
 	return &Builder{keys: keys, session: session}
 }
 
-// Add appends a blob that the builder's session has sealed.
+// Add appends a blob that the builder's session has sealed, and keeps its bytes.
 func (b *Builder) Add(s seal.Sealed) {
 	b.rows = append(b.rows, blob.Row{ID: s.Ref.ID, Class: s.Ref.Class, Key: uint8(slices.Index(blob.Classes[:], s.Ref.Class)),
-		Offset: uint32(len(b.blobs)), Stored: uint32(len(s.Bytes)), Plain: uint32(s.Plain), Links: uint32(s.Links)})
-	b.blobs = append(b.blobs, s.Bytes...)
+		Offset: uint32(b.size), Stored: uint32(len(s.Bytes)), Plain: uint32(s.Plain), Links: uint32(s.Links)})
+	b.blobs = append(b.blobs, s.Bytes)
+	b.size += len(s.Bytes)
 }
 
 // Absorb appends the blobs of another builder of the same session, which must not be used afterwards.
 func (b *Builder) Absorb(o *Builder) {
-	for _, r := range o.rows {
-		b.Add(seal.Sealed{Ref: r.Ref(), Bytes: o.blobs[r.Offset:][:r.Stored], Links: int(r.Links), Plain: int(r.Plain)})
+	for i, r := range o.rows {
+		b.Add(seal.Sealed{Ref: r.Ref(), Bytes: o.blobs[i], Links: int(r.Links), Plain: int(r.Plain)})
 	}
 }
 
@@ -48,7 +50,7 @@ func (b *Builder) Absorb(o *Builder) {
 func (b *Builder) Len() int { return len(b.rows) }
 
 // Size returns about how many bytes the pack has so far: all but keys and padding.
-func (b *Builder) Size() int { return len(b.blobs) + len(b.rows)*blob.RowSize }
+func (b *Builder) Size() int { return b.size + len(b.rows)*blob.RowSize }
 
 // Finish makes the pack. The builder must not be used afterwards.
 func (b *Builder) Finish() (Pack, error) {
@@ -61,14 +63,16 @@ func (b *Builder) Finish() (Pack, error) {
 	for i := range b.rows {
 		b.rows[i].Offset += uint32(before)
 	}
-	bare := before + len(b.blobs) + countSize + len(b.rows)*blob.RowSize + seal.Overhead + trailerSize
+	bare := before + b.size + countSize + len(b.rows)*blob.RowSize + seal.Overhead + trailerSize
 	table := tableOf(b.rows, countSize+len(b.rows)*blob.RowSize+seal.Padded(bare)-bare)
 
 	h := header{label: b.keys.PackLabel(keyTable, table), keyTable: len(keyTable) + seal.Overhead}
 	data := make([]byte, 0, seal.Padded(bare))
 	data = h.append(data)
 	data = append(data, b.keys.SealCatalog(seal.PackKeys, h.name(), keyTable)...)
-	data = append(data, b.blobs...)
+	for _, sealed := range b.blobs {
+		data = append(data, sealed...)
+	}
 	var trailer []byte
 	trailer = binary.LittleEndian.AppendUint32(trailer, uint32(len(data)))
 	trailer = binary.LittleEndian.AppendUint32(trailer, uint32(len(table)+seal.Overhead))
