@@ -21,7 +21,7 @@ import (
 const (
 	maxName    = 253     // bytes of a name
 	maxText    = 1000    // bytes of a result's item or message
-	maxResults = 10_000  // results; all are counted
+	maxResults = 8000    // results, which fit into a part however long they are; all are counted
 	maxSparse  = 100_000 // bundles to give up; the others are when it is their turn
 	maxPart    = 16 << 20
 	maxInline  = 512 // bytes of a part that stands in the manifest

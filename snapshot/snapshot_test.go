@@ -357,7 +357,7 @@ func TestCommitRefuses(t *testing.T) {
 func TestManyLongResultsAreCountedAndCapped(t *testing.T) {
 	in := run{}
 	for i := range maxResults + 50 {
-		in.draft.Results = append(in.draft.Results, Result{Severity: Error, Item: fmt.Sprint(i, "\xff"), Message: strings.Repeat("é", 1000)})
+		in.draft.Results = append(in.draft.Results, Result{Severity: Error, Item: fmt.Sprint(i, "\xff", strings.Repeat("é", 1000)), Message: strings.Repeat("é", 1000)})
 	}
 	s := backup(t, newRepository(t), in)
 	got := ok[[]Result](t)(s.Results(t.Context()))
@@ -365,7 +365,7 @@ func TestManyLongResultsAreCountedAndCapped(t *testing.T) {
 		t.Fatalf("%d errors counted, %d kept", s.Errors, len(got))
 	}
 	for _, r := range got {
-		if !strings.HasSuffix(r.Item, "\uFFFD") {
+		if len(r.Item) > maxText || !strings.Contains(r.Item, "\uFFFD") {
 			t.Fatalf("item %q", r.Item)
 		}
 		if len(r.Message) > maxText || !strings.HasSuffix(r.Message, "é…") {
