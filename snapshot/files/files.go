@@ -28,7 +28,8 @@
 //
 // Of the names of one file in the tree, the first in the order of keys holds the content; the others
 // say that they are links to it ([Attributes.Link]). Restore links them, or copies the content where
-// the file system knows no hard links.
+// the file system knows no hard links. Until all names of a file have been seen, which may be never if
+// some are outside of the tree, it costs both some hundred bytes of memory.
 package files
 
 import (
