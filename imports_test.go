@@ -199,6 +199,19 @@ func onlyDownward(all []pkg) []string {
 	return findings
 }
 
+// nobodyMovedOut finds packages that have a floor and are gone.
+func nobodyMovedOut(all []pkg) []string {
+	var findings []string
+	for number, f := range floors {
+		for _, p := range f.packages {
+			if !slices.ContainsFunc(all, func(there pkg) bool { return there.path == p }) {
+				findings = append(findings, fmt.Sprintf("floor %d names package %s, which is not there", number, p))
+			}
+		}
+	}
+	return findings
+}
+
 // nothingBanned finds the imports that a ban keeps out.
 func nothingBanned(all []pkg) []string {
 	var findings []string
@@ -253,6 +266,18 @@ func TestUnarguedDependenciesAreFound(t *testing.T) {
 }
 
 func TestImportsGoOnlyDownward(t *testing.T) { uphold(t, onlyDownward, ".") }
+
+func TestFloorsNameWhatIsThere(t *testing.T) { uphold(t, nobodyMovedOut, ".") }
+
+func TestMissingPackagesAreFound(t *testing.T) {
+	listed := 0
+	for _, f := range floors {
+		listed += len(f.packages)
+	}
+	if found := nobodyMovedOut([]pkg{{path: "repo"}}); len(found) != listed-1 {
+		t.Errorf("found %d missing packages, want all %d but one", len(found), listed)
+	}
+}
 
 func TestNoBannedImports(t *testing.T) { uphold(t, nothingBanned, ".") }
 
