@@ -149,6 +149,15 @@ func (f *folder) makeFolder(name string) error {
 	return wrap("make directory", unix.Mkdirat(f.fd, name, 0o700))
 }
 
+// letOwnerIn makes a directory writable for its owner until its final mode is set. Where that is not
+// allowed, what is to be written says so.
+func (f *folder) letOwnerIn(have seen) {
+	const rwx = 0o700
+	if have.Mode&rwx != rwx {
+		_ = unix.Fchmod(f.fd, have.Mode|rwx)
+	}
+}
+
 func (f *folder) makeSymlink(name, target string) error {
 	return wrap("make symbolic link", unix.Symlinkat(target, f.fd, name))
 }

@@ -316,10 +316,15 @@ func decodeEntry(e tree.Entry) (Attributes, []content.Ref, error) {
 func (s *restore) directory(key string, j *restoreJob) {
 	made, err := s.makeFolder(j)
 	var f *folder
+	var have seen
 	if err == nil {
-		f, _, err = j.folder.openFolder(j.name)
+		f, have, err = j.folder.openFolder(j.name)
 	}
+	ours := made || s.opt.Policy != KeepExisting && !s.partial(key)
 	if err == nil && !made && s.opt.Policy == Overwrite {
+		if ours {
+			f.letOwnerIn(have)
+		}
 		err = removeLeftovers(f)
 	}
 	if err != nil {
@@ -330,7 +335,6 @@ func (s *restore) directory(key string, j *restoreJob) {
 		return
 	}
 	above := j.folder.hold() // so that what is done last to it is done after what is done last to f
-	ours := made || s.opt.Policy != KeepExisting && !s.partial(key)
 	f.last = func() {
 		if ours {
 			s.finishFolder(f, j.path, j.attrs)

@@ -437,7 +437,7 @@ func TestRestoreWithoutPrivileges(t *testing.T) {
 		foreign := fileEntry("setuid", "of root")
 		foreign.attrs.Mode, foreign.attrs.UID, foreign.attrs.GID = 0o6755, 0, 12345
 		sub := dirEntry("dir")
-		sub.attrs.UID, sub.attrs.GID = 0, 12345
+		sub.attrs.Mode, sub.attrs.UID, sub.attrs.GID = 0o555, 0, 12345
 		s.mapOf(t, sub, foreign, fileEntry("dir/file", "file"), linkEntry("dir/link", "x"))
 		must(t, filepath.WalkDir(top, func(path string, _ fs.DirEntry, err error) error {
 			return errors.Join(err, os.Chmod(path, 0o777))
@@ -477,5 +477,18 @@ func TestRestoreWithoutPrivileges(t *testing.T) {
 	must(t, err)
 	if info.Mode() != 0o755 {
 		t.Errorf("a program that lent the rights of its owner has mode %v and another owner", info.Mode())
+	}
+
+	// Again, with a file missing in a directory that nobody may write to.
+	sub := filepath.Join(os.Getenv(target), "dir")
+	must(t, os.Chmod(sub, 0o755))
+	must(t, os.Remove(filepath.Join(sub, "file")))
+	must(t, os.Chmod(sub, 0o555))
+	report = s.restore(t, root, os.Getenv(target), RestoreOptions{Policy: Overwrite})
+	if info, err = os.Stat(sub); err != nil || info.Mode().Perm() != 0o555 {
+		t.Errorf("the directory has mode %v, %v", info.Mode(), err)
+	}
+	if _, err := os.Stat(filepath.Join(sub, "file")); err != nil || report.Failed.Count != 0 {
+		t.Errorf("%v, failed %v", err, report.Failed)
 	}
 }
