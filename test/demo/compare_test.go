@@ -116,10 +116,10 @@ func TestRenamedNamespaceIsExpectedUnderItsNewName(t *testing.T) {
 }
 
 func TestWorkloadsWithTooFewPodsAreFound(t *testing.T) {
-	if found := podShortages(shop(t)); len(found) > 0 {
-		t.Errorf("shortages %q, want none", found)
+	if c := podShortages(shop(t)); len(c.differences) > 0 || c.compared != 1 {
+		t.Errorf("shortages %q of %d workloads, want none of one", c.differences, c.compared)
 	}
-	found := podShortages(cluster(t, edit(`"replicas":1`, `"replicas":10`)...))
+	found := podShortages(cluster(t, edit(`"replicas":1`, `"replicas":10`)...)).differences
 	if len(found) != 1 || !strings.Contains(found[0], "shop/web: has 1 pods and wants 10") {
 		t.Errorf("shortages %q, want that of web", found)
 	}

@@ -203,7 +203,7 @@ func (d *demo) compare(ctx context.Context, objects state, files map[string]file
 		renamed(before.within(movedNamespace), movedNamespace, movedTo), after.within(movedTo)))
 	d.tell("the rest of the cluster", compareObjects(
 		before.outside(lostNamespace, movedNamespace).where(counts), after.outside(lostNamespace, movedTo).where(counts)))
-	d.tell("pods of restored workloads", comparison{differences: podShortages(now.within(lostNamespace, movedTo))})
+	d.tell("workloads restored and their pods", podShortages(now.within(lostNamespace, movedTo)))
 
 	filesNow, err := readFiles(d.volume)
 	if err != nil {

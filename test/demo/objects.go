@@ -173,8 +173,8 @@ func short(value any) string {
 // workloads are the kinds that have pods made for them, as many as spec.replicas says.
 var workloads = map[string]bool{"Deployment": true, "StatefulSet": true, "ReplicationController": true}
 
-// podShortages lists the workloads in a state that have fewer pods than they ask for.
-func podShortages(s state) []string {
+// podShortages compares the pods that workloads have with what they ask for.
+func podShortages(s state) (c comparison) {
 	pods := map[id]int{} // of each root owner
 	for i, o := range s {
 		if i.kind != "Pod" {
@@ -186,16 +186,16 @@ func podShortages(s state) []string {
 		}
 		pods[root]++
 	}
-	var all []string
 	for i, o := range s {
 		if !workloads[i.kind] {
 			continue
 		}
+		c.compared++
 		replicas, _ := o.Field("spec", "replicas").(json.Number)
 		if wanted, err := replicas.Int64(); err != nil || int64(pods[i]) < wanted {
-			all = append(all, fmt.Sprintf("%s: has %d pods and wants %s", i, pods[i], replicas))
+			c.differences = append(c.differences, fmt.Sprintf("%s: has %d pods and wants %s", i, pods[i], replicas))
 		}
 	}
-	slices.Sort(all)
-	return all
+	slices.Sort(c.differences)
+	return c
 }
