@@ -24,15 +24,16 @@ type CheckOptions struct {
 // CheckReport says what a check looked at and what is wrong. No findings means that every live
 // snapshot is whole, as far as the check looked.
 type CheckReport struct {
-	Entries   uint64    `json:"entries"`
-	Snapshots int       `json:"snapshots"`
-	Packs     int       `json:"packs"`
-	Segments  int       `json:"segments"`
-	Nodes     int       `json:"nodes"`     // distinct nodes and manifests read
-	Blobs     int       `json:"blobs"`     // blobs opened and hashed with ReadData
-	BytesRead int64     `json:"bytesRead"` // of packs, with ReadData
-	Orphans   int       `json:"orphans"`   // objects that no entry names: leftovers of interrupted runs, harmless
-	Findings  []Finding `json:"findings"`
+	Entries     uint64    `json:"entries"`
+	Snapshots   int       `json:"snapshots"`
+	Packs       int       `json:"packs"`
+	Segments    int       `json:"segments"`
+	Nodes       int       `json:"nodes"`       // distinct nodes and manifests read
+	Blobs       int       `json:"blobs"`       // blobs opened and hashed with ReadData
+	BytesRead   int64     `json:"bytesRead"`   // of packs, with ReadData
+	Orphans     int       `json:"orphans"`     // objects that no entry names: leftovers of interrupted runs, harmless
+	OrphanBytes int64     `json:"orphanBytes"` // that these take
+	Findings    []Finding `json:"findings"`
 }
 
 // Finding is one damage.
@@ -166,9 +167,10 @@ func (c *checker) objects(ctx context.Context) error {
 		named[journal.SegmentName(g.Name)] = true
 		c.present(journal.SegmentName(g.Name), g.Size)
 	}
-	for name := range c.sizes {
+	for name, size := range c.sizes {
 		if !named[name] {
 			c.report.Orphans++
+			c.report.OrphanBytes += size
 		}
 	}
 	return nil

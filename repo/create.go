@@ -156,7 +156,7 @@ func writeGenesis(ctx context.Context, j *journal.Journal, header blob.Hash) err
 func readHeader(ctx context.Context, b storage.Bucket) (Header, []byte, error) {
 	raw, err := b.Get(ctx, headerName, 0, maxHeader+1)
 	if errors.Is(err, storage.ErrNotFound) {
-		return Header{}, nil, fmt.Errorf("%w at %s", ErrNoRepository, b)
+		return Header{}, nil, noHeader(ctx, b)
 	}
 	if err != nil {
 		return Header{}, nil, fmt.Errorf("read %s: %w", headerName, err)
@@ -166,6 +166,18 @@ func readHeader(ctx context.Context, b storage.Bucket) (Header, []byte, error) {
 		return Header{}, nil, fmt.Errorf("read %s of %s: %w", headerName, b, err)
 	}
 	return h, raw, nil
+}
+
+// noHeader tells a repository that lost its header from no repository. Key slots alone are none: Init
+// creates them first.
+func noHeader(ctx context.Context, b storage.Bucket) error {
+	for info, err := range b.List(ctx, journal.Folder, "") {
+		if err != nil {
+			return fmt.Errorf("look into %s: %w", b, err)
+		}
+		return fmt.Errorf("%s is missing at %s beside %s: %w", headerName, b, info.Name, ErrDamaged)
+	}
+	return fmt.Errorf("%w at %s", ErrNoRepository, b)
 }
 
 func parseHeader(raw []byte) (Header, error) {

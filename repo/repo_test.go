@@ -242,11 +242,16 @@ func TestOpenRefusesWithTheRightError(t *testing.T) {
 	if err := newer.Create(ctx, headerName, []byte(`{"format":"varve","version":7,"repository":"00112233445566778899aabbccddeeff"}`)); err != nil {
 		t.Fatal(err)
 	}
+	beheaded := mem.New()
+	if err := beheaded.Create(ctx, journal.Name(0), []byte("entry")); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		bucket  storage.Bucket
 		options OpenOptions
 		want    error
 	}{
+		"no header":         {beheaded, OpenOptions{Password: password}, ErrDamaged},
 		"wrong password":    {b, OpenOptions{Password: "wrong"}, ErrWrongKey},
 		"no password":       {b, OpenOptions{}, ErrWrongKey},
 		"no repository":     {mem.New(), OpenOptions{Password: password}, ErrNoRepository},

@@ -105,8 +105,11 @@ func (a *app) showBackup(s *session, made *snapshot.Snapshot, r backup.Result, c
 		t.row("Requests:", x.Kinds.String())
 		writeResults(t, x.Results, fewResults)
 	})
-	if err != nil || made.Complete {
-		return err
+	if err != nil {
+		return afterwards("backup "+name(x.Name)+" was made", err)
+	}
+	if made.Complete {
+		return nil
 	}
 	return failure{err: fmt.Errorf("the backup is incomplete: %s missing", counted(x.Errors, "item")), code: exitIncomplete,
 		hint: "varve backup describe " + short(x.ID) + " --details names each"}

@@ -3,7 +3,6 @@ package command
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,7 +41,8 @@ func (a *app) backupCreate() *cobra.Command {
 any number of folders as volumes. What did not change since the last backup is not read or stored again.
 
 The backup is one entry in the repository's journal: before it nothing has happened, after it everything
-has. A backup that is interrupted leaves nothing to clean up, and the next one stores only what is missing.
+has. A backup that is interrupted has not happened and needs no cleaning up. What it had stored by then is
+used by nobody: the next backup stores it again, and varve repo check counts it as left over.
 
 Exit code 3 means that the backup was made, but something selected is missing from it; the output and
 varve backup describe name each.`,
@@ -97,7 +97,7 @@ func (a *app) runBackup(ctx context.Context, s *session, plan backup.Plan, acces
 	requests := s.bucket.Counts()
 	made, err := snapshot.Find(ctx, s, result.ID.String())
 	if err != nil {
-		return fmt.Errorf("the backup was made, but: %w", err)
+		return afterwards("snapshot "+short(result.ID.String())+" was made", err)
 	}
 	return a.showBackup(s, made, result, requests)
 }
@@ -105,7 +105,7 @@ func (a *app) runBackup(ctx context.Context, s *session, plan backup.Plan, acces
 // hintOf tells whoever interrupts a backup what that means.
 func hintOf(ctx context.Context, err error) string {
 	if ctx.Err() != nil && !errors.Is(err, journal.ErrUnsure) {
-		return "no backup was made; the next one stores only what is missing"
+		return "no backup was made, and nothing needs cleaning up; the next one starts over"
 	}
 	_, hint := explain(err)
 	return hint

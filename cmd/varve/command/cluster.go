@@ -14,7 +14,7 @@ import (
 type clusterFlags struct {
 	access  kube.Access
 	filter  kube.Filter
-	cluster bool   // the value of --include-cluster-resources, if it is given
+	cluster choice // of the whole cluster: these objects
 	objects choice // where objects come from or go to
 }
 
@@ -26,6 +26,7 @@ const (
 
 func (f *clusterFlags) add(c *cobra.Command) {
 	f.objects.words = []string{fromCluster, noObjects}
+	f.cluster.words = []string{"auto", "true", "false"}
 	flags := c.Flags()
 	flags.StringVar(&f.access.Kubeconfig, "kubeconfig", "", "the `FILE` that says how to reach the cluster (default as kubectl does)")
 	flags.StringVar(&f.access.Context, "context", "", "the `CONTEXT` of the kubeconfig to use")
@@ -36,8 +37,8 @@ func (f *clusterFlags) add(c *cobra.Command) {
 		"only these `RESOURCES`, named as kubectl does or globs: deploy, cm, *.cert-manager.io (default all)")
 	flags.StringSliceVar(&f.filter.ExcludedResources, "exclude-resources", nil, "none of these `RESOURCES`, named as kubectl does or globs")
 	flags.StringVarP(&f.filter.LabelSelector, "selector", "l", "", "only objects with these `LABELS`: app=shop,tier!=cache")
-	flags.BoolVar(&f.cluster, "include-cluster-resources", false,
-		"objects of the whole cluster: true takes all, false none\n(default all with all namespaces, else those that are related to what is selected)")
+	flags.Var(&f.cluster, "include-cluster-resources",
+		"objects of the whole cluster: true takes all, false none,\nauto all with all namespaces, else those that are related to what is selected")
 	flags.BoolVar(&f.filter.IgnoreUnknown, "ignore-unknown", false, "let an unknown name in --include-resources match nothing")
 }
 
@@ -46,8 +47,9 @@ func (f *clusterFlags) withoutObjects() bool { return f.objects.String() == noOb
 
 // resolve checks what can be checked without a cluster.
 func (f *clusterFlags) resolve(c *cobra.Command) error {
-	if c.Flags().Changed("include-cluster-resources") {
-		f.filter.IncludeClusterResources = &f.cluster
+	if f.cluster.at > 0 {
+		all := f.cluster.String() == "true"
+		f.filter.IncludeClusterResources = &all
 	}
 	for _, list := range []struct {
 		flag  string

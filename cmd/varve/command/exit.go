@@ -61,6 +61,15 @@ func asUsage(c *cobra.Command, err error) error {
 	return failure{err: err, code: exitUsage, hint: c.CommandPath() + " --help shows how it is used"}
 }
 
+// afterwards is an error that came when all was done and only to be told: the deed stands.
+func afterwards(deed string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return failure{err: fmt.Errorf("%s; its result could not be printed: %w", deed, err), code: exitChanged,
+		hint: "what was done stays done; there is no need to do it again"}
+}
+
 var errInterrupted = errors.New("interrupted")
 
 // interrupted replaces the error that an interrupt led to, whatever it was, and keeps its hint.
@@ -90,7 +99,7 @@ func causes() []cause {
 		{journal.ErrRolledBack, exitPrecondition, "was an old copy of the bucket put in its place? If that was meant, go on with another --cache-dir"},
 		{journal.ErrLost, exitChanged, "this store is not safe for several writers"},
 		{repo.ErrFingerprint, exitWrongKey, "somebody may have put another repository in the place of yours"},
-		{repo.ErrWrongKey, exitWrongKey, "check --password-file, and that this is the repository you mean"},
+		{repo.ErrWrongKey, exitWrongKey, "check --password-file, and that this is the repository you mean; an altered varve.json looks like this, too"},
 		{seal.ErrWrongKey, exitWrongKey, ""},
 		{seal.ErrNoKey, exitWrongKey, "the recovery key reads it"},
 		{repo.ErrDamaged, exitDamaged, damageHint},
@@ -115,7 +124,12 @@ func causes() []cause {
 	}
 }
 
-const damageHint = "keep the bucket as it is; as far as it opens, varve repo check --read-data names every damage"
+// What to do about damage. Nothing heals it yet, and a new backup of the same source would rely on it.
+const (
+	damageHint = "keep the bucket as it is; as far as it opens, varve repo check --read-data names every damage"
+	keepHint   = "keep the bucket as it is, restore from it what is whole, and make further backups in a new repository: " +
+		"damage cannot be repaired yet"
+)
 
 // explain finds the exit code and the hint for an error.
 func explain(err error) (code int, hint string) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -33,6 +34,8 @@ func TestExitCodesTellWhatTheErrorIs(t *testing.T) {
 		{storage.ErrNoBucket, 6},
 		{kube.ErrUnreachable, 6},
 		{kube.ErrForbidden, 6},
+		{refused(&fs.PathError{Op: "open", Path: "varve.json", Err: fs.ErrPermission}), 6},
+		{&fs.PathError{Op: "open", Path: "a volume", Err: fs.ErrPermission}, 1},
 		{repo.ErrVersion, 7},
 		{journal.ErrRolledBack, 7},
 		{fmt.Errorf("%w: %w", journal.ErrUnsure, context.Canceled), 8},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -74,7 +75,7 @@ func (a *app) withRepository(ctx context.Context, use func(*session) error) (err
 	}
 	b, err := dial.Open(ctx, url, dial.Options{})
 	if err != nil {
-		return err
+		return refused(err)
 	}
 	bucket := meter.New(b)
 	defer func() {
@@ -93,12 +94,20 @@ func (a *app) withRepository(ctx context.Context, use func(*session) error) (err
 	return use(s)
 }
 
+// refused tells a repository that the system keeps from this user from one that is not there.
+func refused(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return failure{err: err, code: exitUnreachable, hint: "this user may not read the repository"}
+	}
+	return err
+}
+
 func (a *app) open(ctx context.Context, bucket *meter.Bucket, password string) (*session, error) {
 	r, err := repo.Open(ctx, bucket, repo.OpenOptions{
 		Password: password, Fingerprint: a.repository.fingerprint, CacheDir: a.cache(),
 	})
 	if err != nil {
-		return nil, err
+		return nil, refused(err)
 	}
 	if err := r.CacheDegraded(); err != nil {
 		a.warn("the local cache is not used: %v", err)

@@ -41,7 +41,7 @@ Given as --fingerprint, it shows that nobody has put another repository in the p
 			}
 			b, err := dial.Open(c.Context(), url, dial.Options{Create: true})
 			if err != nil {
-				return err
+				return refused(err)
 			}
 			defer func() { err = errors.Join(err, b.Close()) }()
 			if _, err := repo.Init(c.Context(), b, repo.InitOptions{Password: password, PasswordWork: a.PasswordWork}); err != nil {
@@ -51,7 +51,7 @@ Given as --fingerprint, it shows that nobody has put another repository in the p
 			if err != nil {
 				return err
 			}
-			return a.showCreated(s)
+			return afterwards("the repository was made", a.showCreated(s))
 		},
 	}
 }
@@ -124,12 +124,15 @@ func (a *app) repoCheck() *cobra.Command {
 and resolve every reference. With --read-data also read, decrypt and hash every stored byte.
 
 Ends with 0 when every backup is whole, and with 4 when something is damaged; each damage is listed with
-the snapshots that it touches. Check changes nothing.`,
+the snapshots that it touches. Check changes nothing.
+
+What interrupted backups had stored is counted as left over. It does no harm, takes up space, and is
+used by no backup.`,
 		Example: `  varve repo check
   varve repo check --read-data -o json`,
 		Args: arguments(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withRepository(c.Context(), func(s *session) error {
+			err := a.withRepository(c.Context(), func(s *session) error {
 				p := a.progress("check")
 				options.Progress = func(done, total int64) { p.update(func(s *standing) { s.bytes, s.total = done, total }) }
 				report, err := s.Check(c.Context(), options)
@@ -139,10 +142,19 @@ the snapshots that it touches. Check changes nothing.`,
 				}
 				return a.showCheck(report, options.ReadData)
 			})
+			return undiagnosed(err)
 		},
 	}
 	c.Flags().BoolVar(&options.ReadData, "read-data", false, "read, decrypt and hash every stored byte too")
 	return c
+}
+
+// undiagnosed keeps check from advising itself where damage keeps it from its work.
+func undiagnosed(err error) error {
+	if code, hint := explain(err); err != nil && code == exitDamaged && hint == damageHint {
+		return failure{err: err, hint: "the check goes no further than this; " + keepHint}
+	}
+	return err
 }
 
 func (a *app) showCheck(r repo.CheckReport, data bool) error {
@@ -156,7 +168,7 @@ func (a *app) showCheck(r repo.CheckReport, data bool) error {
 			t.row("Blobs read:", fmt.Sprintf("%s, %s", count(r.Blobs), size(r.BytesRead)))
 		}
 		if r.Orphans > 0 {
-			t.row("Left over:", counted(r.Orphans, "object")+" of interrupted runs, harmless")
+			t.row("Left over:", fmt.Sprintf("%s of interrupted runs, %s; harmless", counted(r.Orphans, "object"), size(r.OrphanBytes)))
 		}
 		for _, f := range r.Findings {
 			t.line("")
@@ -174,5 +186,5 @@ func (a *app) showCheck(r repo.CheckReport, data bool) error {
 		return err
 	}
 	return failure{err: fmt.Errorf("the repository is damaged in %s", counted(len(r.Findings), "place")), code: exitDamaged,
-		hint: "keep the bucket as it is; snapshots that are not named here are not touched by this"}
+		hint: keepHint}
 }

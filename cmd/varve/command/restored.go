@@ -101,8 +101,13 @@ func (a *app) showRestored(r restored) error {
 	if err == nil && r.Counts[string(restore.Differs)] > 0 && a.output == asTable {
 		a.note("what differs was left as it is; --existing-resource-policy update makes it as it was")
 	}
-	if err != nil || r.Failed == 0 {
+	switch {
+	case err != nil && r.DryRun:
 		return err
+	case err != nil:
+		return afterwards("the restore was done", err)
+	case r.Failed == 0:
+		return nil
 	}
 	return failure{err: fmt.Errorf("the restore is incomplete: %s failed", counted(r.Failed, "item")), code: exitIncomplete,
 		hint: "mend what the messages name and run it again: what is there already is left alone"}
