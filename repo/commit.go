@@ -34,7 +34,8 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 	if err != nil {
 		return journal.Snapshot{}, err
 	}
-	segment, err := w.storeSegment(ctx)
+	own := w.ownAdded()
+	segment, err := w.storeSegment(ctx, own)
 	if err != nil {
 		return journal.Snapshot{}, err
 	}
@@ -47,7 +48,7 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 			earlier = &l.Snapshot
 			return journal.Draft{}, done
 		}
-		e, err := w.draft(s, snapshot, segment)
+		e, err := w.draft(s, snapshot, own, segment)
 		if err != nil {
 			return journal.Draft{}, err
 		}
@@ -59,8 +60,13 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 		}
 		return journal.Draft{Entry: e, Inline: inline}, nil
 	})
-	if errors.Is(err, ErrSuperseded) {
-		err = errors.Join(err, w.leavePacks(ctx, inline, segment))
+	if errors.Is(err, ErrSuperseded) { // the next session need not store these again
+		if left := w.addPacks(ctx, own, inline, segment); !errors.Is(left, ErrSuperseded) {
+			err = errors.Join(err, left)
+		}
+	}
+	if err == nil || earlier != nil {
+		w.own = nil // else Close leaves them to later sessions
 	}
 	if err != nil && earlier == nil {
 		return journal.Snapshot{}, fmt.Errorf("commit snapshot: %w", err)
@@ -72,19 +78,6 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 		return *earlier, nil
 	}
 	return snapshot, nil
-}
-
-// leavePacks adds the packs of a session that cannot become a snapshot, so that the next one need not
-// store their blobs again.
-func (w *Writer) leavePacks(ctx context.Context, inline []byte, segment *gathered) error {
-	_, err := w.repo.journal.Commit(ctx, func(s *journal.State) (journal.Draft, error) {
-		e, err := w.additions(s, segment)
-		return journal.Draft{Entry: e, Inline: inline}, err
-	})
-	if errors.Is(err, ErrSuperseded) {
-		return nil // it is the packs that were given up
-	}
-	return err
 }
 
 // finish closes the open packs, waits for all uploads and returns the bytes of the pack that is small
@@ -114,8 +107,8 @@ func (w *Writer) finish() (inline []byte, err error) {
 			continue
 		}
 		inline = last.Data
-		w.own = append(w.own, journal.Added{Name: last.Name, Size: int64(len(last.Data)),
-			Rows: blob.AppendRows(nil, last.Rows), Inline: true})
+		w.own = append(w.own, &ownPack{Added: journal.Added{Name: last.Name, Size: int64(len(last.Data)),
+			Rows: blob.AppendRows(nil, last.Rows), Inline: true}})
 	}
 	if err := w.uploads.Wait(); err != nil {
 		return nil, err
@@ -123,8 +116,9 @@ func (w *Writer) finish() (inline []byte, err error) {
 	return inline, nil
 }
 
-func (w *Writer) storeSegment(ctx context.Context) (*gathered, error) {
-	segment, sealed, err := w.gather()
+// storeSegment stores the segment that new packs call for, or returns nil.
+func (w *Writer) storeSegment(ctx context.Context, added []journal.Added) (*gathered, error) {
+	segment, sealed, err := w.repo.gather(added)
 	if err != nil || segment == nil {
 		return nil, err
 	}
@@ -147,12 +141,12 @@ func (w *Writer) storeCheckpoint(ctx context.Context, s *journal.State) *journal
 	return &v
 }
 
-// additions is an entry that makes the session's packs known, at exactly this state.
-func (w *Writer) additions(s *journal.State, segment *gathered) (e journal.Entry, err error) {
+// additions is an entry that makes packs known, at exactly this state.
+func additions(s *journal.State, packs []journal.Added, segment *gathered) (e journal.Entry, err error) {
 	if err := refuse(s, true); err != nil {
 		return e, err
 	}
-	for _, a := range w.own {
+	for _, a := range packs {
 		if _, known := s.Number(a.Name); known || s.IsGivenUp(a.Name) {
 			return e, fmt.Errorf("pack %s: %w", a.Name.Short(), ErrSuperseded)
 		}
@@ -172,8 +166,8 @@ func (w *Writer) additions(s *journal.State, segment *gathered) (e journal.Entry
 }
 
 // draft is the entry that is valid at exactly this state: everything the snapshot relies on is there.
-func (w *Writer) draft(s *journal.State, snapshot journal.Snapshot, segment *gathered) (journal.Entry, error) {
-	e, err := w.additions(s, segment)
+func (w *Writer) draft(s *journal.State, snapshot journal.Snapshot, own []journal.Added, segment *gathered) (journal.Entry, error) {
+	e, err := additions(s, own, segment)
 	if err != nil {
 		return e, err
 	}
@@ -200,22 +194,32 @@ func (w *Writer) draft(s *journal.State, snapshot journal.Snapshot, segment *gat
 	return e, nil
 }
 
-// rely decides for every blob that was there already on a copy that is good at this state.
+// rely decides for every blob that was there already on a copy that is good at this state, and makes sure
+// of the packs that the session has deposited.
 func (w *Writer) rely(s *journal.State) (refs, revive *journal.Packs, err error) {
 	refs, revive = journal.NewPacks(), journal.NewPacks()
 	bad := journal.NewPacks() // packs with a damage somewhere
 	for _, c := range s.Damaged {
 		bad.Add(c.Pack)
 	}
-	for number, blobs := range w.relied {
-		damaged := bad.Contains(number)
-		if !damaged && s.Packs[number].Status == journal.LivePack {
-			refs.Add(number)
-			continue
+	take := func(number uint32) bool {
+		status := s.Packs[number].Status
+		if bad.Contains(number) || status == journal.DroppedPack {
+			return false
 		}
-		if !damaged && s.Packs[number].Status == journal.RetiredPack {
-			refs.Add(number)
+		refs.Add(number)
+		if status == journal.RetiredPack {
 			revive.Add(number)
+		}
+		return true
+	}
+	for _, number := range w.deposited.ToArray() {
+		if !take(number) {
+			return nil, nil, fmt.Errorf("pack %d: %w", number, ErrSuperseded)
+		}
+	}
+	for number, blobs := range w.relied {
+		if take(number) {
 			continue
 		}
 		for _, ref := range blobs {

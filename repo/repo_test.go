@@ -182,8 +182,8 @@ func TestInterruptedBackupLeavesNothingBehindThatMatters(t *testing.T) {
 		t.Errorf("write after the end of the session: %v, want ErrClosed", err)
 	}
 	r = reopen(t, b, "")
-	if report := mustBeClean(t, r); report.Orphans != 1 || report.Snapshots != 1 {
-		t.Errorf("check sees %d orphans and %d snapshots, want 1 and 1", report.Orphans, report.Snapshots)
+	if report := mustBeClean(t, r); report.Orphans != 0 || report.Snapshots != 1 {
+		t.Errorf("check sees %d orphans and %d snapshots, want 0 and 1", report.Orphans, report.Snapshots)
 	}
 	backup(t, r, noise(10, 1<<20))
 	mustBeClean(t, r)

@@ -53,9 +53,9 @@ type gathered struct {
 	packs map[blob.Hash]bool
 }
 
-// gather makes a segment of the session's own tables and of all loose ones, when there are enough of
+// gather makes a segment of the tables of new packs and of all loose ones, when there are enough of
 // them. It returns nil when they may stay where they are.
-func (w *Writer) gather() (*gathered, []byte, error) {
+func (r *Repository) gather(added []journal.Added) (*gathered, []byte, error) {
 	var tables []index.Table
 	rows := 0
 	add := func(name blob.Hash, encoded []byte) error {
@@ -67,13 +67,13 @@ func (w *Writer) gather() (*gathered, []byte, error) {
 		rows += len(decoded)
 		return nil
 	}
-	for _, a := range w.own {
+	for _, a := range added {
 		if err := add(a.Name, a.Rows); err != nil {
 			return nil, nil, err
 		}
 	}
 	var err error
-	w.repo.journal.View(func(s *journal.State) {
+	r.journal.View(func(s *journal.State) {
 		for _, p := range s.Packs {
 			if len(p.Rows) > 0 && err == nil {
 				err = add(p.Name, p.Rows)
@@ -87,7 +87,7 @@ func (w *Writer) gather() (*gathered, []byte, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("make index segment: %w", err)
 	}
-	sealed := sealSegment(w.repo.keys, plain)
+	sealed := sealSegment(r.keys, plain)
 	g := &gathered{info: journal.SegmentInfo{Name: seal.HashOf(sealed), Size: int64(len(sealed))}, packs: map[blob.Hash]bool{}}
 	for _, t := range tables {
 		g.packs[t.Pack] = true

@@ -33,9 +33,14 @@ type Writer struct {
 	data   *pack.Builder         // the open pack of contents
 	nodes  *pack.Builder         // the open pack of nodes: read together, so they lie together
 	mine   map[blob.ID]struct{}  // blobs of this session, stored or about to be
-	own    []journal.Added       // packs of this session, with their tables
+	own    []*ownPack            // packs of this session that are in no entry yet
 	relied map[uint32][]blob.Ref // by pack: blobs that were there already
-	err    error                 // the first failure; nothing is accepted after it
+
+	deposited *journal.Packs // packs of this session that are in the journal
+	err       error          // the first failure; nothing is accepted after it
+
+	depositing   sync.Mutex // one at a time
+	depositEvery int        // see [depositEvery]
 
 	counting sync.Mutex // guards stats alone, so that they can be read while an upload is waited for
 	stats    WriterStats
@@ -64,7 +69,7 @@ func (r *Repository) NewWriter(ctx context.Context, o WriterOptions) *Writer {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxUploads)
 	w := &Writer{repo: r, session: r.keys.NewSession(o.Recovery), ctx: ctx, uploads: group,
-		mine: map[blob.ID]struct{}{}, relied: map[uint32][]blob.Ref{}}
+		mine: map[blob.ID]struct{}{}, relied: map[uint32][]blob.Ref{}, depositEvery: depositEvery, deposited: journal.NewPacks()}
 	w.data, w.nodes = w.newPack(), w.newPack()
 	return w
 }
@@ -89,7 +94,7 @@ func (w *Writer) Write(ctx context.Context, class blob.Class, data []byte) (blob
 			return ref, w.fail(fmt.Errorf("blob %v does not open again before it is stored: %w", ref, err))
 		}
 	}
-	return ref, w.add(sealed)
+	return ref, w.add(ctx, sealed)
 }
 
 // WriteNode stores a two-part blob, unless the repository has it, and returns its name. What it links
@@ -109,7 +114,7 @@ func (w *Writer) WriteNode(ctx context.Context, class blob.Class, n blob.Node) (
 			return ref, w.fail(fmt.Errorf("blob %v does not open again before it is stored: %w", ref, err))
 		}
 	}
-	return ref, w.add(sealed)
+	return ref, w.add(ctx, sealed)
 }
 
 // Stats returns the counts so far.
@@ -130,17 +135,20 @@ func (w *Writer) count(add WriterStats) {
 	w.stats.Packs += add.Packs
 }
 
-// Close ends a session without a snapshot, and waits for its uploads. After Commit it does nothing.
+// Close ends a session without a snapshot, and waits for its uploads. The packs that are stored are left
+// to later sessions. After Commit it does nothing.
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	if w.err == nil {
 		w.err = ErrClosed
 	}
 	w.mu.Unlock()
-	if err := w.uploads.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return err
+	err := w.uploads.Wait()
+	w.leavePacks()
+	if errors.Is(err, context.Canceled) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // claim reports whether the blob is stored or claimed already. If not, it belongs to the caller, who
@@ -179,11 +187,19 @@ func (w *Writer) claim(ctx context.Context, ref blob.Ref, size int) (known bool,
 }
 
 // add puts a sealed blob into the open pack, and a full pack on its way.
-func (w *Writer) add(s seal.Sealed) error {
+func (w *Writer) add(ctx context.Context, s seal.Sealed) error {
+	sent, err := w.put(s)
+	if err != nil || !sent {
+		return err
+	}
+	return w.deposit(ctx, w.depositEvery)
+}
+
+func (w *Writer) put(s seal.Sealed) (sent bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
-		return w.err
+		return false, w.err
 	}
 	open := &w.data
 	if s.Ref.Class.HasLinks() {
@@ -191,17 +207,17 @@ func (w *Writer) add(s seal.Sealed) error {
 	}
 	(*open).Add(s)
 	if (*open).Size() < pack.Target {
-		return nil
+		return false, nil
 	}
 	full := *open
 	*open = w.newPack()
 	p, err := full.Finish()
 	if err != nil {
 		w.err = err
-		return err
+		return false, err
 	}
 	w.send(p)
-	return nil
+	return true, nil
 }
 
 func (w *Writer) newPack() *pack.Builder { return pack.NewBuilder(w.repo.keys, w.session) }
@@ -209,7 +225,8 @@ func (w *Writer) newPack() *pack.Builder { return pack.NewBuilder(w.repo.keys, w
 // send records a pack as the session's own and uploads it. It waits while too many are on their way.
 // It needs the lock.
 func (w *Writer) send(p pack.Pack) {
-	w.own = append(w.own, journal.Added{Name: p.Name, Size: int64(len(p.Data)), Rows: blob.AppendRows(nil, p.Rows)})
+	own := &ownPack{Added: journal.Added{Name: p.Name, Size: int64(len(p.Data)), Rows: blob.AppendRows(nil, p.Rows)}}
+	w.own = append(w.own, own)
 	w.count(WriterStats{StoredBytes: int64(len(p.Data)), Packs: 1})
 	w.uploads.Go(func() error {
 		err := w.repo.bucket.Create(w.ctx, journal.PackName(p.Name), p.Data)
@@ -219,6 +236,7 @@ func (w *Writer) send(p pack.Pack) {
 		if err != nil {
 			return fmt.Errorf("store pack %s: %w", p.Name.Short(), err)
 		}
+		own.stored.Store(true)
 		return nil
 	})
 }
