@@ -27,11 +27,12 @@ type chooser struct {
 	relations *kube.Relations
 	chosen    []kube.Entry
 	spaces    map[string]kube.Entry // every Namespace object of the backup, by name
+	damaged   map[kube.Key]error    // objects that were found to be damaged; they count as chosen
 }
 
 // choose returns the entries that the plan means, and every Namespace object of the backup.
 func choose(ctx context.Context, s *snapshot.Snapshot, contents *content.Reader, p Plan) (*chooser, error) {
-	c := &chooser{contents: contents, filter: p.Filter, relations: kube.NewRelations(), spaces: map[string]kube.Entry{}}
+	c := &chooser{contents: contents, filter: p.Filter, relations: kube.NewRelations(), spaces: map[string]kube.Entry{}, damaged: map[kube.Key]error{}}
 	var err error
 	if c.globs, err = p.Filter.Namespaces(); err != nil {
 		return nil, err
@@ -116,15 +117,25 @@ func (c *chooser) matches(ctx context.Context, e kube.Entry) (bool, error) {
 	if c.selector.Empty() {
 		return true, nil
 	}
-	o, err := e.Object(ctx, c.contents)
+	o, err := c.object(ctx, &e)
 	if err != nil {
 		return false, err
 	}
-	return c.selector.Matches(labels.Set(o.Labels())), nil
+	return c.damaged[e.Key] != nil || c.selector.Matches(labels.Set(o.Labels())), nil
+}
+
+// object reads an object of the backup. One that is damaged is noted as such, and is empty.
+func (c *chooser) object(ctx context.Context, e *kube.Entry) (kube.Object, error) {
+	o, err := e.Object(ctx, c.contents)
+	if isDamage(err) {
+		c.damaged[e.Key] = err
+		return kube.Object{}, nil
+	}
+	return o, err
 }
 
 func (c *chooser) reader(ctx context.Context, e kube.Entry) func() (kube.Object, error) {
-	return func() (kube.Object, error) { return e.Object(ctx, c.contents) }
+	return func() (kube.Object, error) { return c.object(ctx, &e) }
 }
 
 // addGlobal adds the objects of the whole cluster: all, none, or those related to what is chosen.
@@ -144,7 +155,7 @@ func (c *chooser) addGlobal(ctx context.Context, global []kube.Entry) error {
 			return err
 		}
 		switch {
-		case related:
+		case related || c.damaged[e.Key] != nil:
 			err = c.add(ctx, e)
 		case all:
 			err = c.addMatching(ctx, e)

@@ -98,7 +98,7 @@ func (r *run) adopt(ctx context.Context) error {
 		}
 		if err != nil {
 			o := r.outcomes[i]
-			o.Result, o.Err = Failed, err
+			o.Result, o.Reason, o.Err = Failed, "", err
 			r.outcomes[i] = o
 		}
 	}
@@ -106,7 +106,7 @@ func (r *run) adopt(ctx context.Context) error {
 }
 
 func (r *run) adoptOne(ctx context.Context, a Action) error {
-	source, err := r.source(ctx, a)
+	source, err := r.source(ctx, &a)
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,13 @@ func Prepare(ctx context.Context, d Deps, p Plan) (*Prepared, error) {
 		}
 		prepared.Volumes = append(prepared.Volumes, stored)
 	}
-	if p.WithoutObjects || len(p.Volumes) > 0 && d.Snapshot.Manifest.Objects.Empty() {
+	if p.WithoutObjects {
+		return prepared, nil
+	}
+	if d.Snapshot.Manifest.Objects.Empty() {
+		if len(p.Volumes) == 0 && !p.AllowEmpty {
+			return nil, fmt.Errorf("%w: %w", ErrPlan, ErrNoObjects)
+		}
 		return prepared, nil
 	}
 	if d.Cluster == nil {
@@ -80,6 +86,11 @@ func Prepare(ctx context.Context, d Deps, p Plan) (*Prepared, error) {
 		defined: map[string]kube.Resource{}, selector: map[kube.Key]bool{},
 	}
 	return prepared, b.prepare(ctx)
+}
+
+// Damaged reports whether the backup of some objects is damaged, so that they cannot be restored.
+func (p *Prepared) Damaged() bool {
+	return slices.ContainsFunc(p.Actions, func(a Action) bool { return isDamage(a.err) })
 }
 
 // prepare decides on the actions and puts them in order.
@@ -129,13 +140,15 @@ func (b *preparer) look(ctx context.Context) (err error) {
 		targets = append(targets, b.mapping.key(e.Key))
 		switch {
 		case e.Key.Resource == "customresourcedefinitions":
-			o, err := e.Object(ctx, b.contents)
+			o, err := b.chosen.object(ctx, e)
 			if err != nil {
 				return err
 			}
-			b.defined[e.Key.Name] = kube.DefinedBy(o)
+			if b.chosen.damaged[e.Key] == nil {
+				b.defined[e.Key.Name] = kube.DefinedBy(o)
+			}
 		case e.Key.Group == "" && e.Key.Resource == "services":
-			o, err := e.Object(ctx, b.contents)
+			o, err := b.chosen.object(ctx, e)
 			if err != nil {
 				return err
 			}
@@ -149,9 +162,12 @@ func (b *preparer) look(ctx context.Context) (err error) {
 // decide finds out what is to be done with one object.
 func (b *preparer) decide(ctx context.Context, e *kube.Entry) (Action, error) {
 	a := Action{Key: e.Key, Target: b.mapping.key(e.Key), Wave: waveOf(e.Key), entry: e}
-	o, err := e.Object(ctx, b.contents)
+	o, err := b.chosen.object(ctx, e)
 	if err != nil {
 		return Action{}, err
+	}
+	if err := b.chosen.damaged[e.Key]; err != nil {
+		return a.damaged(err), nil
 	}
 	a.owners = o.Owners()
 	if a.Reason = b.leaveOut(e.Key, o); a.Reason != "" {
@@ -193,11 +209,6 @@ func (b *preparer) decide(ctx context.Context, e *kube.Entry) (Action, error) {
 	}
 	a.Verb, a.Reason, err = compare(a.Key, wanted, there, b.plan)
 	return a, err
-}
-
-func (a Action) refused(reason string) Action {
-	a.Verb, a.Reason = Refuse, reason
-	return a
 }
 
 // leaveOut says why an object is not restored, or nothing.
@@ -270,7 +281,7 @@ func (b *preparer) released(a Action, wanted, there kube.Object) bool {
 func (b *preparer) addNamespaces() {
 	made := map[string]bool{}
 	for _, a := range b.Actions {
-		if a.Key.Group == "" && a.Key.Resource == "namespaces" {
+		if a.Key.Group == "" && a.Key.Resource == "namespaces" && a.Verb != Refuse {
 			made[a.Target.Name] = true
 		}
 	}
@@ -284,7 +295,7 @@ func (b *preparer) addNamespaces() {
 			Key: kube.Key{Resource: "namespaces", Name: a.Key.Namespace}, Target: kube.Key{Resource: "namespaces", Name: to},
 			Wave: waveNamespaces, Verb: Create, Reason: "objects are restored into it", resource: namespaceResource,
 		}
-		if e, ok := b.chosen.spaces[a.Key.Namespace]; ok {
+		if e, ok := b.chosen.spaces[a.Key.Namespace]; ok && b.chosen.damaged[e.Key] == nil {
 			added.entry = &e
 		}
 		b.Actions = append(b.Actions, added)

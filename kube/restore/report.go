@@ -1,9 +1,12 @@
 package restore
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/repo"
+	"github.com/varve-dev/varve/snapshot/content"
 	"github.com/varve-dev/varve/snapshot/files"
 )
 
@@ -35,6 +38,38 @@ type Action struct {
 	uid      string // of the object that is there
 	volume   bool   // a claim keeps the volume it names
 	rebind   bool   // a released volume waits for the claim of the backup
+	err      error  // why it is refused, where the reason is an error
+}
+
+// refused is the action when the object cannot be restored.
+func (a Action) refused(reason string) Action {
+	a.Verb, a.Reason = Refuse, reason
+	return a
+}
+
+// damaged is the action when the backup of the object cannot be read.
+func (a Action) damaged(err error) Action {
+	a.err = err
+	return a.refused(err.Error())
+}
+
+// refusal is why the object cannot be restored.
+func (a Action) refusal() error {
+	if a.err != nil {
+		return a.err
+	}
+	return errors.New(a.Reason)
+}
+
+// left is what became of an object that is left as it is.
+func (a Action) left() Result {
+	switch {
+	case a.Verb == Skip:
+		return Skipped
+	case a.Reason == "":
+		return Unchanged
+	}
+	return Differs
 }
 
 // Result is what became of an object.
@@ -54,7 +89,7 @@ const (
 type Outcome struct {
 	Action
 	Result Result
-	Err    error // why it failed
+	Err    error // why it failed; then there is no reason
 }
 
 // Report is what became of a restore.
@@ -91,4 +126,14 @@ func (r Report) Failures() []Outcome {
 // a reason.
 func (r Report) Complete() bool {
 	return r.Count(Failed) == 0 && !slices.ContainsFunc(r.Volumes, func(v VolumeResult) bool { return !v.Files.Complete() })
+}
+
+// Damaged reports whether objects failed because their backup is damaged.
+func (r Report) Damaged() bool {
+	return slices.ContainsFunc(r.Outcomes, func(o Outcome) bool { return isDamage(o.Err) })
+}
+
+// isDamage tells an object that cannot be read ever again from a repository that does not answer.
+func isDamage(err error) bool {
+	return errors.Is(err, repo.ErrDamaged) || errors.Is(err, content.ErrMalformed) || errors.Is(err, kube.ErrNotObject)
 }

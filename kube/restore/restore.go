@@ -87,6 +87,11 @@ type Deps struct {
 	Cluster    *kube.Cluster // the target; not needed without objects
 	// Progress, if set, is told of every outcome. It is called by one goroutine at a time.
 	Progress func(Outcome)
+	// Waiting, if set, is told what the restore waits for to be gone, and of nothing when it goes on.
+	// It is not called while Progress is.
+	Waiting func(what string)
+	// Patience is how long an object of the same name may take to vanish, 90 seconds if zero.
+	Patience time.Duration
 	// Files are told of the progress of volumes.
 	Files files.Events
 	// Parallel is how many objects are restored at the same time, 8 if zero.
@@ -95,11 +100,17 @@ type Deps struct {
 	Now func() time.Time
 }
 
-// ErrEmptySelection means that a plan means no object at all.
-var ErrEmptySelection = errors.New("nothing of the backup is selected")
-
-// ErrPlan means that a plan contradicts itself.
-var ErrPlan = errors.New("the restore cannot be done as planned")
+var (
+	// ErrEmptySelection means that a plan means no object at all.
+	ErrEmptySelection = errors.New("nothing of the backup is selected")
+	// ErrPlan means that a plan contradicts itself, or the backup.
+	ErrPlan = errors.New("the restore cannot be done as planned")
+	// ErrNoObjects means that a plan asks for objects of a backup that has only volumes. It comes with
+	// [ErrPlan].
+	ErrNoObjects = errors.New("the backup has no objects")
+	// ErrNamespace means of an object that the namespace it goes to could not be made.
+	ErrNamespace = errors.New("its namespace cannot be made")
+)
 
 // fieldManager is the name under which the API server notes the fields we set.
 const fieldManager = "varve"
