@@ -17,7 +17,7 @@ type Entry struct {
 	Body, State content.Ref
 }
 
-// IsSecret reports whether the object is a Secret, whose body is stored under keys of its own.
+// IsSecret reports whether the object is a Secret, which is stored under keys of its own.
 func (k Key) IsSecret() bool { return k.Group == "" && k.Resource == "secrets" }
 
 // NewItem makes the item of a snapshot's map that keeps an object. A part that is given in kept stays
@@ -29,10 +29,11 @@ func NewItem(k Key, s Stored, keptBody, keptState *content.Ref) (content.Item, e
 	}
 	item := content.Item{Key: key, Attrs: s.Attributes.Encode(), Bytes: uint64(len(s.Body) + len(s.State))}
 	body := content.Piece{Stream: "body", Class: blob.Data, Data: s.Body, Kept: keptBody}
-	if k.IsSecret() {
-		body.Stream, body.Class = "secret", blob.Secrets
-	}
 	state := content.Piece{Stream: "state", Class: blob.Data, Data: s.State, Kept: keptState}
+	if k.IsSecret() { // the state as well: its managed fields name the keys of the data
+		body.Stream, body.Class = "secret", blob.Secrets
+		state.Stream, state.Class = "secret state", blob.Secrets
+	}
 	for _, piece := range []*content.Piece{&body, &state} {
 		if piece.Kept != nil {
 			piece.Data = nil

@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/snapshot"
 	"github.com/varve-dev/varve/snapshot/content"
 	"github.com/varve-dev/varve/snapshot/tree"
@@ -171,12 +172,10 @@ func TestSecretsHaveAClassOfTheirOwn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		secret := false
 		for _, ref := range e.Refs {
-			secret = secret || ref.Class.String() == "secrets"
-		}
-		if secret != (entry.Key.Resource == "secrets") {
-			t.Errorf("%s refers to %v", entry.Key, e.Refs)
+			if (ref.Class == blob.Secrets) != (entry.Key.Resource == "secrets") {
+				t.Errorf("%s refers to %v", entry.Key, e.Refs)
+			}
 		}
 	}
 }
