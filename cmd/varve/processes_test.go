@@ -231,7 +231,7 @@ func TestInterruptedBackupSaysSoAndMakesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := c.Wait()
-	const want = "varve: interrupted\nhint: no backup was made, and nothing needs cleaning up; the next one starts over\n"
+	const want = "varve: interrupted\nhint: no backup was made, and nothing needs cleaning up\n"
 	if c.ProcessState.ExitCode() != 130 || stderr.String() != want || stdout.Len() > 0 {
 		t.Errorf("%v: standard error is %q, standard output %q", err, stderr, stdout)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/varve-dev/varve/snapshot"
 )
 
-// account is what a backup did and what it cost. Bytes are of contents, but for those stored.
+// account is what a backup did and what it cost. Bytes are of contents, but for those stored and written.
 type account struct {
 	snapshotRow
 	Parent    string            `json:"parent,omitempty"` // name of the backup it was compared with
@@ -25,10 +25,11 @@ type account struct {
 	Unchanged uint64            `json:"unchanged"` // objects that were not read again
 	Files     int64             `json:"files"`
 	Folders   []volumeAccount   `json:"volumeData,omitempty"`
+	Written   int64             `json:"written"` // bytes stored, with their index and the journal's entry
 	Packs     int64             `json:"packs"`
 	Requests  int64             `json:"requests"` // to the bucket, from opening the repository on
 	Kinds     requestCounts     `json:"requestKinds"`
-	Ratio     float64           `json:"ratio"` // bytes in the backup for each one stored
+	Ratio     float64           `json:"ratio"` // bytes in the backup for each one written
 	Digest    snapshot.Sum      `json:"digest,omitzero"`
 	Results   []snapshot.Result `json:"results,omitempty"`
 }
@@ -36,7 +37,8 @@ type account struct {
 type volumeAccount struct {
 	Name        string `json:"name"`
 	Path        string `json:"path"`
-	Files       int64  `json:"files"`
+	Entries     int64  `json:"entries"` // files of every kind, the folder itself included
+	Files       int64  `json:"files"`   // regular ones
 	Directories int64  `json:"directories"`
 	Symlinks    int64  `json:"symlinks"`
 	Bytes       int64  `json:"bytes"`
@@ -68,16 +70,16 @@ func (r requestCounts) String() string {
 
 func accountOf(s *session, made *snapshot.Snapshot, r backup.Result, c meter.Counts) account {
 	a := account{snapshotRow: rowOf(s, made), Parent: r.Parent, Seconds: r.Completed.Sub(r.Started).Seconds(), Unchanged: r.Unchanged,
-		Packs: r.Written.Packs, Requests: c.Requests(),
+		Written: r.Written.StoredBytes, Packs: r.Written.Packs, Requests: c.Requests(),
 		Kinds: requestCounts{c.Create, c.Get, c.Stat, c.List, c.Delete}, Digest: r.Digest, Results: r.Results}
-	a.Bytes.Stored = r.Written.StoredBytes // with the entry itself and its index
 	for _, v := range r.Volumes {
 		a.Files += v.Files.Files
-		a.Folders = append(a.Folders, volumeAccount{Name: v.Name, Path: v.Path, Files: v.Files.Files, Directories: v.Files.Directories,
+		a.Folders = append(a.Folders, volumeAccount{Name: v.Name, Path: v.Path, Entries: v.Files.Files + v.Files.Directories + v.Files.Symlinks + v.Files.Specials,
+			Files: v.Files.Files, Directories: v.Files.Directories,
 			Symlinks: v.Files.Symlinks, Bytes: v.Files.Bytes, Read: v.Files.Read, ReadBytes: v.Files.ReadBytes})
 	}
-	if a.Bytes.Stored > 0 {
-		a.Ratio = float64(a.Bytes.Total) / float64(a.Bytes.Stored)
+	if a.Written > 0 {
+		a.Ratio = float64(a.Bytes.Total) / float64(a.Written)
 	}
 	return a
 }
@@ -96,7 +98,7 @@ func (a *app) showBackup(s *session, made *snapshot.Snapshot, r backup.Result, c
 			t.row("Objects:", fmt.Sprintf("%s, %s unchanged", count(x.Objects), count(x.Unchanged)))
 		}
 		for _, v := range x.Folders {
-			t.row("Volume:", fmt.Sprintf("%s, %s, %s; %s read", name(v.Name), counted(v.Files, "file"), size(v.Bytes), count(v.Read)))
+			t.row("Volume:", fmt.Sprintf("%s, %s, %s; %s read", name(v.Name), filesText(v.Files, v.Entries), size(v.Bytes), count(v.Read)))
 		}
 		t.row("Size:", size(int64(x.Bytes.Total)))
 		t.row("Read:", size(int64(x.Bytes.Read)))
@@ -116,9 +118,9 @@ func (a *app) showBackup(s *session, made *snapshot.Snapshot, r backup.Result, c
 }
 
 func storedText(x account) string {
-	text := fmt.Sprintf("%s, of it %s", size(x.Bytes.Stored), counted(x.Packs, "pack"))
+	text := fmt.Sprintf("%s in %s; %s with index and journal entry", size(x.Bytes.Stored), counted(x.Packs, "pack"), size(x.Written))
 	if x.Packs == 0 {
-		text = size(x.Bytes.Stored) + " in one journal entry"
+		text = fmt.Sprintf("%s in one journal entry of %s", size(x.Bytes.Stored), size(x.Written))
 	}
 	if x.Ratio >= 1 {
 		text += fmt.Sprintf("; ratio %.1f", x.Ratio)
@@ -181,7 +183,7 @@ type description struct {
 	Plan       json.RawMessage   `json:"plan,omitempty"`
 	VolumeData []volumeSize      `json:"volumeData,omitempty"`
 	Digest     snapshot.Sum      `json:"digest,omitzero"`
-	Resources  []resourceCount   `json:"resources,omitempty"`
+	Resources  []resourceCount   `json:"resources,omitempty"` // with details
 	Results    []snapshot.Result `json:"results,omitempty"`
 }
 
@@ -221,7 +223,11 @@ func (a *app) describe(ctx context.Context, r *session, s *snapshot.Snapshot, de
 	if d.Resources, err = countResources(digests); err != nil {
 		return err
 	}
-	return a.show(d, func(t *sheet) { writeDescription(t, d, details) })
+	shown := d
+	if !details {
+		shown.Resources = nil
+	}
+	return a.show(shown, func(t *sheet) { writeDescription(t, d, details) })
 }
 
 // countResources adds up the scopes of digests, each of which is a resource in a namespace.
@@ -259,7 +265,7 @@ func writeDescription(t *sheet, d description, details bool) {
 	t.row("Expires:", expires)
 	t.row("Objects:", objectsText(d))
 	for _, v := range d.VolumeData {
-		t.row("Volume:", fmt.Sprintf("%s, %s entries, %s", name(v.Name), count(v.Entries), size(int64(v.Bytes))))
+		t.row("Volume:", fmt.Sprintf("%s, %s, %s", name(v.Name), entries(v.Entries), size(int64(v.Bytes))))
 	}
 	t.row("Size:", size(int64(d.Bytes.Total)))
 	t.row("Read:", size(int64(d.Bytes.Read)))

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -18,7 +19,9 @@ const addresses = `Addresses in a snapshot, each also cut short after any word:
   objects/GROUP/RESOURCE/NAMESPACE/NAME   objects/apps/deployments/shop/web
   objects/core/RESOURCE/NAMESPACE/NAME    an object of the group that has no name: pods, secrets, …
   objects/GROUP/RESOURCE/_cluster/NAME    an object of the whole cluster
-  volumes/NAME/PATH                       a file of a volume`
+  volumes/NAME/PATH                       a file of a volume
+
+What is shown in quotation marks is given with them, in single quotes: '"volumes/data/\xff"'.`
 
 // The first words of addresses.
 const (
@@ -28,6 +31,10 @@ const (
 
 // parseAddress reads an address that a user wrote.
 func parseAddress(s string) (snapshot.Address, error) {
+	s, err := meantBy(s)
+	if err != nil {
+		return snapshot.Address{}, err
+	}
 	a, err := snapshot.ParseAddress(s)
 	if err != nil {
 		return a, failure{err: err, code: exitUsage, hint: "varve snapshot ls SNAPSHOT shows what is there"}
@@ -37,6 +44,19 @@ func parseAddress(s string) (snapshot.Address, error) {
 
 // fileAddress is the address of a file by its path in a volume, "." for the volume itself.
 func fileAddress(volume, inside string) string { return path.Join(volumesRoot, volume, inside) }
+
+// find returns the snapshot that a word of a person means.
+func find(ctx context.Context, r snapshot.Repository, word string) (*snapshot.Snapshot, error) {
+	text, err := meantBy(word)
+	if err != nil {
+		return nil, err
+	}
+	found, err := snapshot.Find(ctx, r, text)
+	if few := len(text) < 4 && strings.Trim(text, "0123456789abcdef") == ""; few && errors.Is(err, snapshot.ErrNotFound) {
+		return nil, failure{err: err, hint: "to find a snapshot by the beginning of its ID, give at least four digits"}
+	}
+	return found, err
+}
 
 // view is a snapshot opened for looking into it.
 type view struct {
@@ -56,7 +76,7 @@ func (a *app) withView(ctx context.Context, word string, use func(*view) error) 
 }
 
 func viewOf(ctx context.Context, s *session, word string) (*view, error) {
-	found, err := snapshot.Find(ctx, s, word)
+	found, err := find(ctx, s, word)
 	return &view{found, content.NewReader(s)}, err
 }
 
@@ -78,6 +98,24 @@ func (v *view) entry(ctx context.Context, a snapshot.Address) (tree.Entry, error
 		err = fmt.Errorf("%s in snapshot %s: %w", a, v.ID, snapshot.ErrNotFound)
 	}
 	return e, err
+}
+
+// has reports whether anything stands at an address or beneath it. The whole is always there.
+func (v *view) has(ctx context.Context, a snapshot.Address) (bool, error) {
+	for _, err := range v.Children(ctx, a) {
+		if errors.Is(err, snapshot.ErrNotFound) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	if a.Volume() == "" && len(a.Key()) == 0 {
+		return true, nil
+	}
+	_, err := v.entry(ctx, a)
+	if errors.Is(err, snapshot.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // object finds an object.

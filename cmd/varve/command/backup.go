@@ -41,8 +41,7 @@ func (a *app) backupCreate() *cobra.Command {
 any number of folders as volumes. What did not change since the last backup is not read or stored again.
 
 The backup is one entry in the repository's journal: before it nothing has happened, after it everything
-has. A backup that is interrupted has not happened and needs no cleaning up. What it had stored by then is
-used by nobody: the next backup stores it again, and varve repo check counts it as left over.
+has. A backup that is interrupted has not happened and needs no cleaning up.
 
 Exit code 3 means that the backup was made, but something selected is missing from it; the output and
 varve backup describe name each.`,
@@ -105,7 +104,7 @@ func (a *app) runBackup(ctx context.Context, s *session, plan backup.Plan, acces
 // hintOf tells whoever interrupts a backup what that means.
 func hintOf(ctx context.Context, err error) string {
 	if ctx.Err() != nil && !errors.Is(err, journal.ErrUnsure) {
-		return "no backup was made, and nothing needs cleaning up; the next one starts over"
+		return "no backup was made, and nothing needs cleaning up"
 	}
 	_, hint := explain(err)
 	return hint
@@ -176,7 +175,7 @@ func meant(ctx context.Context, s *session, all []*snapshot.Snapshot, word strin
 	if len(found) > 0 {
 		return found, nil
 	}
-	one, err := snapshot.Find(ctx, s, word)
+	one, err := find(ctx, s, word)
 	return []*snapshot.Snapshot{one}, err
 }
 
@@ -186,13 +185,14 @@ func (a *app) backupDescribe() *cobra.Command {
 		Use:   "describe NAME",
 		Short: "Tell everything about one backup",
 		Long: `Tell how a backup was made, what is in it, what it cost, and what went wrong. NAME may also be the ID of
-its snapshot, the first digits of it, or latest.`,
+its snapshot, the first digits of it (at least four), or latest. JSON and YAML always list every error
+and warning.`,
 		Example: `  varve backup describe monday
   varve backup describe latest --details -o json`,
 		Args: arguments(1, 1, "one name"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.withRepository(c.Context(), func(s *session) error {
-				found, err := snapshot.Find(c.Context(), s, args[0])
+				found, err := find(c.Context(), s, args[0])
 				if err != nil {
 					return err
 				}

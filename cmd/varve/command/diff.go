@@ -3,6 +3,7 @@ package command
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,7 +27,7 @@ const exitDifferent = 1
 // difference is one object or file in which two snapshots differ.
 type difference struct {
 	Change  string        `json:"change"` // added, removed or changed
-	Address string        `json:"address"`
+	Address wild          `json:"address"`
 	What    []string      `json:"what,omitempty"`   // of a change: body, state; content, mode, owner, time, type, target
 	Fields  []fieldChange `json:"fields,omitempty"` // of a changed object, if they are asked for
 }
@@ -81,6 +82,9 @@ Exit codes: 0 equal; 1 different; 2 and above: the comparison failed, as in varv
 				if err := d.run(c.Context()); err != nil {
 					return err
 				}
+				if err := d.mustExist(c.Context()); err != nil {
+					return err
+				}
 				return a.show(d.found, func(t *sheet) { writeComparison(t, d.found) })
 			})
 			if err != nil {
@@ -113,7 +117,7 @@ func (d *differ) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		x := difference{Address: addressOf(c)}
+		x := difference{Address: wild(addressOf(c))}
 		switch {
 		case c.Old == nil:
 			x.Change = added
@@ -130,6 +134,21 @@ func (d *differ) run(ctx context.Context) error {
 		d.add(x)
 	}
 	return nil
+}
+
+// mustExist refuses an address that is in neither snapshot: what is nowhere is not equal.
+func (d *differ) mustExist(ctx context.Context) error {
+	if len(d.found.Differences) > 0 {
+		return nil
+	}
+	there, err := d.to.has(ctx, d.within)
+	if err == nil && !there {
+		there, err = d.from.has(ctx, d.within)
+	}
+	if err == nil && !there {
+		err = fmt.Errorf("%s in snapshot %s or %s: %w", name(d.within.String()), d.from.ID, d.to.ID, snapshot.ErrNotFound)
+	}
+	return err
 }
 
 // add counts a difference. One that names nothing is none: the same contents, stored twice.

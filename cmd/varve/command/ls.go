@@ -17,7 +17,7 @@ import (
 
 // listed is one line of snapshot ls: a word that others share, an object, or a file.
 type listed struct {
-	Address string  `json:"address"`
+	Address wild    `json:"address"`
 	Type    string  `json:"type"`              // objects, group, resource, namespace, object, volumes, volume, or that of a file
 	Entries *uint64 `json:"entries,omitempty"` // objects or files beneath
 	Size    *uint64 `json:"size,omitempty"`    // bytes of contents
@@ -29,7 +29,7 @@ type listed struct {
 	UID      *uint32    `json:"uid,omitempty"`
 	GID      *uint32    `json:"gid,omitempty"`
 	Modified *time.Time `json:"modified,omitempty"`
-	Target   string     `json:"target,omitempty"` // of a symbolic link
+	Target   wild       `json:"target,omitempty"` // of a symbolic link
 }
 
 // list returns what stands directly beneath an address, or the object or file at it.
@@ -136,7 +136,7 @@ func (v *view) listedItem(ctx context.Context, item snapshot.Item, sums *snapsho
 	if item.Entry != nil {
 		return listedEntry(where, item.Address.InObjects(), *item.Entry)
 	}
-	l := listed{Address: where, Type: volumesRoot}
+	l := listed{Address: wild(where), Type: volumesRoot}
 	switch {
 	case item.Address.InObjects():
 		l.Type = []string{objectsRoot, "group", "resource", "namespace"}[strings.Count(where, "/")]
@@ -168,15 +168,15 @@ func countWithin(sums *snapshot.Digests, a snapshot.Address) (n uint64) {
 func listedEntry(address string, object bool, e tree.Entry) (listed, error) {
 	if object {
 		o, err := kube.ParseEntry(e)
-		return listed{Address: address, Type: "object", Size: &e.Bytes, Version: o.Attributes.Version,
+		return listed{Address: wild(address), Type: "object", Size: &e.Bytes, Version: o.Attributes.Version,
 			ResourceVersion: o.Attributes.ResourceVersion}, err
 	}
 	f, err := parseFile(e)
 	if err != nil {
 		return listed{}, err
 	}
-	return listed{Address: address, Type: f.Type.String(), Size: &f.bytes, Mode: mode(f.Attributes),
-		UID: &f.UID, GID: &f.GID, Modified: &f.Mtime, Target: f.Target}, nil
+	return listed{Address: wild(address), Type: f.Type.String(), Size: &f.bytes, Mode: mode(f.Attributes),
+		UID: &f.UID, GID: &f.GID, Modified: &f.Mtime, Target: wild(f.Target)}, nil
 }
 
 // typeLetters stand first in a mode.
@@ -210,7 +210,7 @@ func writeListed(t *sheet, found []listed, whole bool) {
 	for _, l := range found {
 		shown := name(l.Address)
 		if !whole {
-			shown = name(path.Base(l.Address))
+			shown = name(path.Base(string(l.Address)))
 		}
 		kind := columnsOf(l)
 		if kind != before {

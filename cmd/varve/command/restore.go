@@ -3,12 +3,15 @@ package command
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/varve-dev/varve/kube"
 	"github.com/varve-dev/varve/kube/restore"
+	"github.com/varve-dev/varve/repo"
+	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/snapshot"
 	"github.com/varve-dev/varve/snapshot/files"
 )
@@ -116,11 +119,12 @@ func parseMappings(pairs []string) (map[string]string, error) {
 
 func (a *app) runRestore(ctx context.Context, s *session, f *restoreFlags) error {
 	started := time.Now()
-	from, err := snapshot.Find(ctx, s, f.backup)
+	w := &witness{Repository: s.Repository}
+	from, err := find(ctx, w, f.backup)
 	if err != nil {
 		return err
 	}
-	d := restore.Deps{Repository: s, Snapshot: from}
+	d := restore.Deps{Repository: w, Snapshot: from}
 	if !f.plan.WithoutObjects && !from.Manifest.Objects.Empty() {
 		if d.Cluster, err = kube.Connect(f.access); err != nil {
 			return err
@@ -135,7 +139,7 @@ func (a *app) runRestore(ctx context.Context, s *session, f *restoreFlags) error
 	}
 	prepared, err := restore.Prepare(ctx, d, f.plan)
 	if err != nil {
-		return err
+		return inBackup(err, from)
 	}
 	r := restored{Name: prepared.Name, Backup: from.Name, Snapshot: from.ID.String(), DryRun: f.dryRun, Warnings: prepared.Warnings}
 	if f.dryRun {
@@ -148,8 +152,44 @@ func (a *app) runRestore(ctx context.Context, s *session, f *restoreFlags) error
 		r.outcomes(report)
 	}
 	p.stop()
+	r.damaged = w.damaged.Load()
 	r.Seconds = time.Since(started).Seconds()
 	return a.showRestored(r)
+}
+
+// witness is the repository, and remembers whether damage was met: a restore goes on without what is
+// damaged.
+type witness struct {
+	*repo.Repository
+	damaged atomic.Bool
+}
+
+// Read implements [content.Loader].
+func (w *witness) Read(ctx context.Context, ref blob.Ref) ([]byte, error) {
+	data, err := w.Repository.Read(ctx, ref)
+	w.see(err)
+	return data, err
+}
+
+// ReadNode implements [content.Loader].
+func (w *witness) ReadNode(ctx context.Context, ref blob.Ref) (blob.Node, error) {
+	n, err := w.Repository.ReadNode(ctx, ref)
+	w.see(err)
+	return n, err
+}
+
+func (w *witness) see(err error) {
+	if code, _ := explain(err); err != nil && code == exitDamaged {
+		w.damaged.Store(true)
+	}
+}
+
+// inBackup tells what the backup has where a plan names what it has not.
+func inBackup(err error, from *snapshot.Snapshot) error {
+	if _, unknown := errors.AsType[*kube.UnknownResourceError](err); unknown {
+		return failure{err: err, hint: "varve backup describe " + short(from.ID.String()) + " --details lists what the backup has"}
+	}
+	return err
 }
 
 // brokenOff marks an error that ended a restore which had begun. A refusal to begin, and a cause that

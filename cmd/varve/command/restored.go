@@ -6,7 +6,6 @@ import (
 
 	"github.com/varve-dev/varve/kube"
 	"github.com/varve-dev/varve/kube/restore"
-	"github.com/varve-dev/varve/snapshot/files"
 )
 
 // restored is what a restore did, or in a dry run would do.
@@ -22,6 +21,8 @@ type restored struct {
 	Volumes  []restoredVolume `json:"volumes,omitempty"`
 	Warnings []string         `json:"warnings,omitempty"`
 	Failed   int              `json:"failed"` // objects and files
+
+	damaged bool // the repository is, in what was read of it
 }
 
 // restoredObject is one object and what became of it.
@@ -32,14 +33,6 @@ type restoredObject struct {
 	Result string `json:"result,omitempty"` // not in a dry run
 	Reason string `json:"reason,omitempty"`
 	Error  string `json:"error,omitempty"`
-}
-
-type restoredVolume struct {
-	Name    string               `json:"name"`
-	Path    string               `json:"path"`
-	Entries uint64               `json:"entries"`
-	Bytes   int64                `json:"bytes"`
-	Report  *files.RestoreReport `json:"report,omitempty"`
 }
 
 func objectOf(a restore.Action) restoredObject {
@@ -58,7 +51,7 @@ func (r *restored) plan(p *restore.Prepared, targets []restore.Volume) {
 		r.Counts[string(a.Verb)]++
 	}
 	for i, v := range p.Volumes {
-		r.Volumes = append(r.Volumes, restoredVolume{Name: v.Name, Path: targets[i].Path, Entries: v.Root.Count, Bytes: int64(v.Root.Bytes)})
+		r.Volumes = append(r.Volumes, restoredVolume{Name: v.Name, Path: wild(targets[i].Path), Entries: v.Root.Count, Bytes: int64(v.Root.Bytes)})
 	}
 }
 
@@ -76,7 +69,7 @@ func (r *restored) outcomes(report restore.Report) {
 	}
 	for _, v := range report.Volumes {
 		f := v.Files
-		r.Volumes = append(r.Volumes, restoredVolume{Name: v.Name, Path: v.Path, Bytes: f.Bytes, Report: &f,
+		r.Volumes = append(r.Volumes, restoredVolume{Name: v.Name, Path: wild(v.Path), Bytes: f.Bytes, Report: reportOf(f),
 			Entries: uint64(f.Files + f.Directories + f.Symlinks + f.Specials + f.Links)})
 		r.Failed += int(f.Failed.Count)
 	}
@@ -109,15 +102,20 @@ func (a *app) showRestored(r restored) error {
 	case r.Failed == 0:
 		return nil
 	}
+	if r.damaged {
+		return failure{err: fmt.Errorf("the repository is damaged, and the restore incomplete: %s failed", counted(r.Failed, "item")),
+			code: exitDamaged, hint: damageHint}
+	}
 	return failure{err: fmt.Errorf("the restore is incomplete: %s failed", counted(r.Failed, "item")), code: exitIncomplete,
 		hint: "mend what the messages name and run it again: what is there already is left alone"}
 }
 
 // writePlan shows what would be done. What is there as in the backup is only counted.
 func writePlan(t *sheet, r restored) {
-	header := []string{"ACTION", "OBJECT", "REASON"}
+	header, unchanged := []string{"ACTION", "OBJECT", "REASON"}, 0
 	for _, o := range r.Objects {
 		if o.Action == string(restore.Keep) && o.Reason == "" {
+			unchanged++
 			continue
 		}
 		object := name(o.Object)
@@ -129,13 +127,18 @@ func writePlan(t *sheet, r restored) {
 		header = nil
 	}
 	for _, v := range r.Volumes {
-		t.line("volume %s would be written to %s: %s entries, %s", name(v.Name), name(v.Path), count(v.Entries), size(v.Bytes))
+		t.line("volume %s would be written to %s: %s, %s", name(v.Name), name(v.Path), entries(v.Entries), size(v.Bytes))
 	}
 	if len(r.Counts) == 0 {
 		t.line("\nnothing was changed")
 		return
 	}
-	t.line("\n%s; nothing was changed", countsText(r.Counts, restore.Create, restore.Update, restore.Merge, restore.Keep, restore.Skip, restore.Refuse))
+	hidden := ""
+	if unchanged > 0 {
+		hidden = fmt.Sprintf("; %s of keep are as in the backup and not shown", count(unchanged))
+	}
+	t.line("\n%s%s; nothing was changed", countsText(r.Counts, restore.Create, restore.Update, restore.Merge, restore.Keep, restore.Skip,
+		restore.Refuse), hidden)
 }
 
 func writeRestored(t *sheet, r restored) {
@@ -163,37 +166,6 @@ func writeRestored(t *sheet, r restored) {
 	}
 	for _, v := range r.Volumes {
 		writeVolume(t, v)
-	}
-}
-
-func volumeText(v restoredVolume) string {
-	text := fmt.Sprintf("%s, %s to %s, %s", name(v.Name), counted(v.Report.Files, "file"), name(v.Path), size(v.Bytes))
-	if v.Report.Right > 0 {
-		text += fmt.Sprintf("; %s were right already", count(v.Report.Right))
-	}
-	if v.Report.Kept > 0 {
-		text += fmt.Sprintf("; %s kept as they are", count(v.Report.Kept))
-	}
-	return text
-}
-
-func writeVolume(t *sheet, v restoredVolume) {
-	for _, kind := range []struct {
-		what  string
-		found files.Findings
-	}{{"failed", v.Report.Failed}, {"skipped", v.Report.Skipped}} {
-		for i, f := range kind.found.List {
-			if i == fewResults {
-				break
-			}
-			t.line("%s: %s: %s", kind.what, name(fileAddress(v.Name, f.Path)), escaped(f.Reason))
-		}
-		if more := kind.found.Count - fewResults; more > 0 {
-			t.line("%s: %s more", kind.what, count(more))
-		}
-	}
-	for _, w := range v.Report.Warnings {
-		t.line("warning: %s: %s of %s, first %s", name(v.Name), escaped(w.What), counted(w.Count, "file"), name(w.First))
 	}
 }
 

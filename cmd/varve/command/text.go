@@ -71,11 +71,42 @@ func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") 
 
 // name shows a name that was read from a backup or a disk. One that is empty, could be taken for a
 // quoted one, or holds anything that a terminal would obey, is quoted as Go does.
-func name(s string) string {
+func name[S ~string](name S) string {
+	s := string(name)
 	if s == "" || strings.HasPrefix(s, `"`) || escaped(s) != s {
 		return strconv.Quote(s)
 	}
 	return s
+}
+
+// wild is a name of any bytes, such as that of a file. JSON and YAML can hold any character, but nothing
+// that is not UTF-8: there such a name is quoted as Go does, and so is one that could be taken for it.
+type wild string
+
+// MarshalText implements [encoding.TextMarshaler].
+func (w wild) MarshalText() ([]byte, error) {
+	s := string(w)
+	if strings.HasPrefix(s, `"`) || !utf8.ValidString(s) {
+		s = strconv.Quote(s)
+	}
+	return []byte(s), nil
+}
+
+// meantBy reads a name as a person gives it: as it is, or quoted as it was shown.
+func meantBy(word string) (string, error) {
+	if !strings.HasPrefix(word, `"`) {
+		return word, nil
+	}
+	s, err := strconv.Unquote(word)
+	if err != nil {
+		return "", usage("%s begins with a quotation mark, and is not quoted as Go does", word)
+	}
+	return s, nil
+}
+
+// filesText tells regular files from everything that is an entry of a volume.
+func filesText(regular, all int64) string {
+	return fmt.Sprintf("%s of %s", counted(regular, "file"), entries(uint64(all)))
 }
 
 // escaped replaces what is not printable, invalid UTF-8 included, by Go's escapes.
