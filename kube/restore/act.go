@@ -141,7 +141,7 @@ func (r *run) meet(ctx context.Context, a *Action, o, there kube.Object) (Result
 		r.owners.learn(a.entry.Attributes.UID, there.UID())
 	}
 	var err error
-	if a.Verb, a.Reason, err = compare(a.Key, o, there, r.plan); err != nil {
+	if a.Verb, a.Reason, err = r.compare(a, o, there); err != nil {
 		return Failed, err
 	}
 	if a.Verb == Keep || a.Verb == Skip {

@@ -6,28 +6,46 @@ import (
 	"github.com/varve-dev/varve/kube"
 )
 
-// reasonDiffers is why an existing object was left.
-const reasonDiffers = "it exists and differs from the backup"
+// Why an existing object was left.
+const (
+	reasonDiffers  = "it exists and differs from the backup"
+	reasonOriginal = "it is there, and belongs to the original namespace"
+)
 
 // compare decides about an object that is there. Both are compared cleaned, and without what other
 // parties attach to objects: owners and finalizers.
-func compare(k kube.Key, wanted, there kube.Object, p Plan) (Verb, string, error) {
+func (p *Prepared) compare(a *Action, wanted, there kube.Object) (Verb, string, error) {
+	k := a.Key
 	if k.Group == "" && k.Resource == "serviceaccounts" {
 		if len(missingOf(wanted, there)) > 0 {
 			return Merge, "", nil
 		}
 		return Keep, "", nil
 	}
-	same, err := equal(k, wanted, there, p)
+	same, err := equal(k, wanted, there, p.plan)
 	switch {
 	case err != nil:
 		return "", "", err
 	case same:
 		return Keep, "", nil
-	case p.Existing == ExistingUpdate:
+	case a.reaches || p.mapping.reaches(k, there):
+		return Skip, reasonOriginal, nil
+	case claimOf(k, there) != "" && claimOf(k, there) != claimOf(k, wanted):
+		return Skip, "it is there, and has the claim " + claimOf(k, there), nil
+	case p.plan.Existing == ExistingUpdate:
 		return Update, "", nil
 	}
 	return Keep, reasonDiffers, nil
+}
+
+// claimOf returns the claim that a volume is bound to, as NAMESPACE/NAME, or nothing. What a claim has
+// is never given to another.
+func claimOf(k kube.Key, o kube.Object) string {
+	claim := o.Map("spec", "claimRef")
+	if k.Group != "" || k.Resource != "persistentvolumes" || claim == nil {
+		return ""
+	}
+	return claim.Text("namespace") + "/" + claim.Text("name")
 }
 
 func equal(k kube.Key, wanted, there kube.Object, p Plan) (bool, error) {

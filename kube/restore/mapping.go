@@ -1,6 +1,10 @@
 package restore
 
-import "github.com/varve-dev/varve/kube"
+import (
+	"reflect"
+
+	"github.com/varve-dev/varve/kube"
+)
 
 // namespaceLabel is the label that every namespace has with its own name.
 const namespaceLabel = "kubernetes.io/metadata.name"
@@ -60,6 +64,17 @@ func (m mapping) object(k kube.Key, o kube.Object) {
 			}
 		}
 	}
+}
+
+// reaches reports whether an object that is not moved itself points into a namespace that gets another
+// name. In the cluster it serves the original namespace, which the restore leaves alone.
+func (m mapping) reaches(k kube.Key, o kube.Object) bool {
+	if len(m) == 0 || m.key(k) != k {
+		return false
+	}
+	mapped := o.Clone()
+	m.object(k, mapped)
+	return !reflect.DeepEqual(mapped, o)
 }
 
 // field rewrites the namespace at a path.

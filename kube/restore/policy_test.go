@@ -73,7 +73,7 @@ func TestNamespaceComesBackUnderAnotherName(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("outcomes (-want +got):\n%s", diff)
 	}
-	if got, want := outcomes(r, "")["persistentvolumes/mapped-pv"], "skipped: it is there, and has its claim in the original namespace"; got != want {
+	if got, want := outcomes(r, "")["persistentvolumes/mapped-pv"], "skipped: it is there, and belongs to the original namespace"; got != want {
 		t.Errorf("the volume is %s, want %s", got, want)
 	}
 	namespace := s.get("v1", "Namespace", "", "copy")

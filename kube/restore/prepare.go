@@ -169,7 +169,7 @@ func (b *preparer) decide(ctx context.Context, e *kube.Entry) (Action, error) {
 	if err := b.chosen.damaged[e.Key]; err != nil {
 		return a.damaged(err), nil
 	}
-	a.owners = o.Owners()
+	a.owners, a.reaches = o.Owners(), b.mapping.reaches(e.Key, o)
 	if a.Reason = b.leaveOut(e.Key, o); a.Reason != "" {
 		a.Verb = Skip
 		return a, nil
@@ -198,16 +198,12 @@ func (b *preparer) decide(ctx context.Context, e *kube.Entry) (Action, error) {
 		return a, nil
 	}
 	a.uid = there.UID()
-	if b.claimMoved(a.Key, o) {
-		a.Verb, a.Reason = Skip, "it is there, and has its claim in the original namespace"
-		return a, nil
-	}
 	wanted := b.render(a, o)
 	if a.rebind = b.released(a, wanted, there); a.rebind {
 		a.Verb, a.Reason = Merge, "its claim is restored, too"
 		return a, nil
 	}
-	a.Verb, a.Reason, err = compare(a.Key, wanted, there, b.plan)
+	a.Verb, a.Reason, err = b.compare(&a, wanted, there)
 	return a, err
 }
 
@@ -256,21 +252,13 @@ func (b *preparer) keepsVolume(ctx context.Context, a Action, claim kube.Object)
 	return mine && (there.Text("status", "phase") != "Released" || b.byKey[k]), nil
 }
 
-// claimMoved reports whether an object is a volume whose claim is restored to another namespace.
-func (b *preparer) claimMoved(k kube.Key, volume kube.Object) bool {
-	from := volume.Text("spec", "claimRef", "namespace")
-	return k.Group == "" && k.Resource == "persistentvolumes" && b.mapping.name(from) != from
-}
-
 // released reports whether a volume has lost its claim, and the same claim is restored.
 func (b *preparer) released(a Action, wanted, there kube.Object) bool {
 	if a.Key.Group != "" || a.Key.Resource != "persistentvolumes" || there.Text("status", "phase") != "Released" {
 		return false
 	}
-	for _, field := range []string{"namespace", "name"} {
-		if there.Text("spec", "claimRef", field) != wanted.Text("spec", "claimRef", field) {
-			return false
-		}
+	if claimOf(a.Key, there) != claimOf(a.Key, wanted) {
+		return false
 	}
 	target := kube.Key{Resource: "persistentvolumeclaims", Namespace: wanted.Text("spec", "claimRef", "namespace"), Name: wanted.Text("spec", "claimRef", "name")}
 	return slices.ContainsFunc(b.chosen.chosen, func(e kube.Entry) bool { return b.mapping.key(e.Key) == target })

@@ -38,6 +38,7 @@ type Action struct {
 	uid      string // of the object that is there
 	volume   bool   // a claim keeps the volume it names
 	rebind   bool   // a released volume waits for the claim of the backup
+	reaches  bool   // it points into a namespace that is mapped
 	err      error  // why it is refused, where the reason is an error
 }
 
