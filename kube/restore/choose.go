@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -27,12 +28,16 @@ type chooser struct {
 	relations *kube.Relations
 	chosen    []kube.Entry
 	spaces    map[string]kube.Entry // every Namespace object of the backup, by name
+	names     map[string]bool       // namespaces of which the backup has anything
 	damaged   map[kube.Key]error    // objects that were found to be damaged; they count as chosen
 }
 
 // choose returns the entries that the plan means, and every Namespace object of the backup.
 func choose(ctx context.Context, s *snapshot.Snapshot, contents *content.Reader, p Plan) (*chooser, error) {
-	c := &chooser{contents: contents, filter: p.Filter, relations: kube.NewRelations(), spaces: map[string]kube.Entry{}, damaged: map[kube.Key]error{}}
+	c := &chooser{
+		contents: contents, filter: p.Filter, relations: kube.NewRelations(),
+		spaces: map[string]kube.Entry{}, names: map[string]bool{}, damaged: map[kube.Key]error{},
+	}
 	var err error
 	if c.globs, err = p.Filter.Namespaces(); err != nil {
 		return nil, err
@@ -56,9 +61,12 @@ func choose(ctx context.Context, s *snapshot.Snapshot, contents *content.Reader,
 		if err != nil {
 			return nil, fmt.Errorf("read the objects of the backup: %w", err)
 		}
+		if entry.Key.Namespace != "" {
+			c.names[entry.Key.Namespace] = true
+		}
 		switch k := entry.Key; {
 		case k.Group == "" && k.Resource == "namespaces":
-			c.spaces[k.Name] = entry
+			c.spaces[k.Name], c.names[k.Name] = entry, true
 		case !c.choice.Has(k.Group, k.Resource):
 		case k.Namespace == "":
 			global = append(global, entry)
@@ -93,10 +101,31 @@ func catalogOf(ctx context.Context, s *snapshot.Snapshot) (*kube.Catalog, error)
 // missingNames returns the namespaces that the filter names and the backup does not have.
 func (c *chooser) missingNames() []string {
 	names, _ := c.globs.Names()
-	return slices.DeleteFunc(names, func(name string) bool {
-		_, known := c.spaces[name]
-		return known || c.relations.InNamespace(name)
-	})
+	return slices.DeleteFunc(names, func(name string) bool { return c.names[name] })
+}
+
+// checkMapping refuses a mapping that leaves a namespace where it should not go, or leads two into one.
+func (c *chooser) checkMapping(m mapping) error {
+	for _, from := range slices.Sorted(maps.Keys(m)) {
+		switch {
+		case !c.names[from]:
+			return fmt.Errorf("%w: the backup has no namespace %q", ErrPlan, from)
+		case !c.globs.Match(from):
+			return fmt.Errorf("%w: namespace %q is mapped and not selected", ErrPlan, from)
+		}
+	}
+	sources := map[string]string{}
+	for _, from := range slices.Sorted(maps.Keys(c.names)) {
+		if !c.globs.Match(from) {
+			continue
+		}
+		to := m.name(from)
+		if other, twice := sources[to]; twice {
+			return fmt.Errorf("%w: both %q and %q would become %q", ErrPlan, other, from, to)
+		}
+		sources[to] = from
+	}
+	return nil
 }
 
 func (c *chooser) add(ctx context.Context, e kube.Entry) error {

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -96,5 +97,43 @@ func TestVolumeOfAnotherClaimIsNeverRebound(t *testing.T) {
 	}
 	if got := s.get("v1", "PersistentVolume", "", "taken-pv").Text("spec", "claimRef", "name"); got != "after" {
 		t.Errorf("the volume has the claim %s", got)
+	}
+}
+
+func TestMappingThatWouldMeetLiveNamespacesIsRefused(t *testing.T) {
+	s := connect(t)
+	for _, name := range []string{"meet-a", "meet-b", "meet-c"} {
+		s.create(
+			strings.ReplaceAll(`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"NS"}}`, "NS", name),
+			strings.ReplaceAll(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c","namespace":"NS"}}`, "NS", name),
+		)
+	}
+	stored := s.snapshot(kube.Filter{IncludedNamespaces: []string{"meet-*"}, IncludedResources: []string{"configmaps"}})
+	tests := map[string]struct {
+		included []string
+		mapping  map[string]string
+		want     string // empty: it is right
+	}{
+		"a slip of the finger":        {nil, map[string]string{"meet-aa": "meet-x"}, `the backup has no namespace "meet-aa"`},
+		"not selected":                {[]string{"meet-a"}, map[string]string{"meet-b": "meet-x"}, `namespace "meet-b" is mapped and not selected`},
+		"two of one":                  {nil, map[string]string{"meet-a": "meet-x", "meet-b": "meet-x"}, `both "meet-a" and "meet-b" would become "meet-x"`},
+		"onto one that is selected":   {nil, map[string]string{"meet-a": "meet-b"}, `both "meet-a" and "meet-b" would become "meet-b"`},
+		"onto one that is not":        {[]string{"meet-a"}, map[string]string{"meet-a": "meet-b"}, ""},
+		"in a circle":                 {nil, map[string]string{"meet-a": "meet-b", "meet-b": "meet-a"}, ""},
+		"to what is no name":          {nil, map[string]string{"meet-a": "UPPER_x"}, `"UPPER_x" cannot name a namespace`},
+		"to a name of 64 letters":     {nil, map[string]string{"meet-a": strings.Repeat("a", 64)}, "cannot name a namespace"},
+		"to itself":                   {nil, map[string]string{"meet-a": "meet-a"}, ""},
+		"one of a backup without any": {nil, map[string]string{"elsewhere": "x"}, `the backup has no namespace "elsewhere"`},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := Prepare(t.Context(), stored.deps(s), Plan{Filter: kube.Filter{IncludedNamespaces: test.included}, NamespaceMapping: test.mapping})
+			switch {
+			case test.want == "" && err != nil:
+				t.Error(err)
+			case test.want != "" && (!errors.Is(err, ErrPlan) || !strings.Contains(err.Error(), test.want)):
+				t.Errorf("error %v, want %s", err, test.want)
+			}
+		})
 	}
 }

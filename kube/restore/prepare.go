@@ -78,6 +78,9 @@ func Prepare(ctx context.Context, d Deps, p Plan) (*Prepared, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := chosen.checkMapping(prepared.mapping); err != nil {
+		return nil, err
+	}
 	if err := chosen.checkEmpty(p); err != nil {
 		return nil, err
 	}

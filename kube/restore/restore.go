@@ -26,6 +26,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	"github.com/varve-dev/varve/kube"
 	"github.com/varve-dev/varve/snapshot"
 	"github.com/varve-dev/varve/snapshot/content"
@@ -145,8 +147,11 @@ func (p Plan) check() error {
 		}
 	}
 	for from, to := range p.NamespaceMapping {
-		if from == "" || to == "" || strings.ContainsAny(from+to, "/%*?") {
+		if from == "" || strings.ContainsAny(from, "*?[") {
 			return fmt.Errorf("%w: %q:%q does not map a namespace to another", ErrPlan, from, to)
+		}
+		if why := validation.IsDNS1123Label(to); len(why) > 0 {
+			return fmt.Errorf("%w: %q cannot name a namespace: %s", ErrPlan, to, why[0])
 		}
 	}
 	return nil
