@@ -147,6 +147,13 @@ func TestLabelValueFits(t *testing.T) {
 	for name, want := range map[string]string{
 		"short":   "short",
 		long[:63]: long[:63],
+
+		"2026-11-22T12:00:00Z": "2026-11-22T12-00-00Zab8fa5",
+		"v1.2+build":           "v1.2-buildb4474f",
+		"nightly-":             "nightly-92c663",
+		"name with spaces":     "name-with-spaces78162a",
+		"-._":                  "e09041",
+		"Ärger":                "rger23c8ef",
 	} {
 		if got := labelValue(name); got != want {
 			t.Errorf("labelValue(%q) = %q, want %q", name, got, want)

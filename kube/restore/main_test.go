@@ -202,6 +202,12 @@ func newRepository(t *testing.T) *repo.Repository {
 	return repository
 }
 
+// named is the same objects as a backup of another name.
+func (s source) named(name string) source {
+	s.snapshot.Name = name
+	return s
+}
+
 func commit(t *testing.T, r *repo.Repository, w *repo.Writer, d snapshot.Draft) source {
 	t.Helper()
 	if _, err := snapshot.Commit(t.Context(), w, d); err != nil {

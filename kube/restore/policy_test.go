@@ -92,6 +92,26 @@ func TestNamespaceComesBackUnderAnotherName(t *testing.T) {
 	}
 }
 
+func TestAnyNameOfABackupFitsItsLabels(t *testing.T) {
+	s := connect(t)
+	s.create(
+		`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"labelled"}}`,
+		`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c","namespace":"labelled"}}`,
+	)
+	stored := s.snapshot(kube.Filter{IncludedNamespaces: []string{"labelled"}, IncludedResources: []string{"configmaps"}})
+	for _, name := range []string{"2026-11-22T12:00:00Z", "v1.2+build", "nightly-", "name with spaces", "Ärger"} {
+		s.remove("v1", "ConfigMap", "labelled", "c")
+		r, err := Run(t.Context(), stored.named(name).deps(s), Plan{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		report(t, r)
+		if !strings.HasPrefix(r.Name, name) || s.get("v1", "ConfigMap", "labelled", "c") == nil {
+			t.Errorf("%q: nothing is restored by %q", name, r.Name)
+		}
+	}
+}
+
 func TestExistingObjects(t *testing.T) {
 	s := connect(t)
 	s.create(
@@ -262,6 +282,7 @@ func TestPlansThatCannotBe(t *testing.T) {
 		}},
 		"nothing fits":        {Plan{Filter: kube.Filter{LabelSelector: "app=nothing"}}, func(err error) bool { return errors.Is(err, ErrEmptySelection) }},
 		"bad mapping":         {Plan{NamespaceMapping: map[string]string{"a": ""}}, func(err error) bool { return errors.Is(err, ErrPlan) }},
+		"bad name":            {Plan{Name: "my restore!"}, func(err error) bool { return errors.Is(err, ErrPlan) }},
 		"bad policy":          {Plan{Existing: "Overwrite"}, func(err error) bool { return errors.Is(err, ErrPlan) }},
 		"bad policy for jobs": {Plan{Jobs: "Later"}, func(err error) bool { return errors.Is(err, ErrPlan) }},
 		"nothing at all":      {Plan{WithoutObjects: true}, func(err error) bool { return errors.Is(err, ErrPlan) }},

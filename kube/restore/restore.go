@@ -56,7 +56,8 @@ const (
 // Plan is what to restore and how. It knows nothing of custom resources or flags. The zero value
 // restores everything that is not there yet.
 type Plan struct {
-	// Name of the restore, for its labels: <BACKUP>-<YYYYMMDDhhmmss> if empty.
+	// Name of the restore, for the labels of what it makes, so it must be able to stand in one:
+	// <BACKUP>-<YYYYMMDDhhmmss> if empty.
 	Name string `json:"name,omitempty"`
 	// Filter says which objects of the backup are meant; namespaces by their names in the backup.
 	Filter kube.Filter `json:"filter"`
@@ -128,6 +129,9 @@ func Run(ctx context.Context, d Deps, p Plan) (Report, error) {
 
 // check refuses a plan that contradicts itself.
 func (p Plan) check() error {
+	if why := validation.IsValidLabelValue(p.Name); len(why) > 0 {
+		return fmt.Errorf("%w: %q cannot name a restore: %s", ErrPlan, p.Name, why[0])
+	}
 	switch p.Existing {
 	case ExistingKeep, ExistingUpdate:
 	default:
@@ -157,15 +161,19 @@ func (p Plan) check() error {
 	return nil
 }
 
-// maxLabel is how long the value of a label may be.
-const maxLabel = 63
-
-// labelValue makes a label's value of a name. One that is too long is cut, and six digits of its hash
-// keep it apart from others that begin alike.
+// labelValue makes a label's value of a name. Of one that cannot be a value as it is, what can stays,
+// and six digits of its hash keep it apart from others.
 func labelValue(name string) string {
-	if len(name) <= maxLabel {
+	if len(validation.IsValidLabelValue(name)) == 0 {
 		return name
 	}
+	clean := strings.TrimLeft(strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_', r == '.':
+			return r
+		}
+		return '-'
+	}, name), "-_.")
 	sum := sha256.Sum256([]byte(name))
-	return name[:maxLabel-6] + hex.EncodeToString(sum[:3])
+	return clean[:min(len(clean), validation.LabelValueMaxLength-6)] + hex.EncodeToString(sum[:3])
 }
