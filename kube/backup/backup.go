@@ -68,7 +68,7 @@ type Result struct {
 	Name      string
 	Started   time.Time
 	Completed time.Time
-	Parent    string // the snapshot that objects were compared with, if any
+	Parent    string // the snapshot that it was compared with, if any
 
 	Objects     uint64 // in the snapshot
 	ObjectBytes uint64 // their JSON
@@ -204,7 +204,9 @@ func (r *run) findParent(ctx context.Context) (err error) {
 	for _, v := range r.plan.Volumes {
 		q.Volumes = append(q.Volumes, v.Name)
 	}
-	r.parent, err = snapshot.Parent(ctx, r.Repository, q)
+	if r.parent, err = snapshot.Parent(ctx, r.Repository, q); r.parent != nil {
+		r.result.Parent = r.parent.Name
+	}
 	return err
 }
 

@@ -95,7 +95,6 @@ func (r *run) newMerge(ctx context.Context, catalog *kube.Catalog) (*merge, erro
 		return nil, err
 	}
 	r.draft.Inherits = []snapshot.ID{parent.ID}
-	r.result.Parent = parent.Name
 	root := parent.Manifest.Objects
 	r.progress.stage(Progress{Stage: "objects", ExpectedItems: root.Count, ExpectedBytes: root.Bytes})
 	m.assembler = r.assembler(giveUp)

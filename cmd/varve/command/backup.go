@@ -81,7 +81,7 @@ func (f *backupFlags) plan(name string) backup.Plan {
 func (a *app) runBackup(ctx context.Context, s *session, plan backup.Plan, access kube.Access) (err error) {
 	d := backup.Deps{Repository: s.Repository}
 	if !plan.WithoutObjects {
-		if d.Cluster, err = kube.Connect(access); err != nil {
+		if d.Cluster, err = connect(access); err != nil {
 			return err
 		}
 	}
@@ -97,6 +97,9 @@ func (a *app) runBackup(ctx context.Context, s *session, plan backup.Plan, acces
 	made, err := snapshot.Find(ctx, s, result.ID.String())
 	if err != nil {
 		return afterwards("snapshot "+short(result.ID.String())+" was made", err)
+	}
+	if plan.Name != "" && result.Parent == plan.Name { // a run prefers the parent of its name
+		a.warn("there are several backups with the name %s now; their IDs tell them apart", name(plan.Name))
 	}
 	return a.showBackup(s, made, result, requests)
 }
@@ -146,7 +149,8 @@ func (a *app) backupGet() *cobra.Command {
 backups; the snapshot's ID tells them apart.`,
 		Example: `  varve backup get
   varve backup get monday -o yaml`,
-		Args: arguments(0, 1, "at most one name"),
+		Args:              arguments(0, 1, "at most one name"),
+		ValidArgsFunction: a.completeSnapshots(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.withRepository(c.Context(), func(s *session) error {
 				found, damaged := snapshot.List(c.Context(), s, snapshot.Filter{})
@@ -189,7 +193,8 @@ its snapshot, the first digits of it (at least four), or latest. JSON and YAML a
 and warning.`,
 		Example: `  varve backup describe monday
   varve backup describe latest --details -o json`,
-		Args: arguments(1, 1, "one name"),
+		Args:              arguments(1, 1, "one name"),
+		ValidArgsFunction: a.completeSnapshots(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.withRepository(c.Context(), func(s *session) error {
 				found, err := find(c.Context(), s, args[0])

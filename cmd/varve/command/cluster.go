@@ -1,7 +1,9 @@
 package command
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -64,8 +66,21 @@ func (f *clusterFlags) resolve(c *cobra.Command) error {
 		if given && (len(list.names) == 0 || slices.ContainsFunc(list.names, func(n string) bool { return strings.TrimSpace(n) == "" })) {
 			return usage("--%s is given and empty", list.flag)
 		}
+		if given && f.withoutObjects() {
+			return usage("--%s selects objects, and --objects none leaves them all out", list.flag)
+		}
 	}
 	return nil
+}
+
+// connect prepares access to the cluster. What client-go says of one that is not configured does not
+// name the place where it looked.
+func connect(a kube.Access) (*kube.Cluster, error) {
+	c, err := kube.Connect(a)
+	if places := os.Getenv("KUBECONFIG"); errors.Is(err, kube.ErrNoAccess) && a.Kubeconfig == "" && places != "" {
+		return nil, fmt.Errorf("%w; KUBECONFIG is %s", err, name(places))
+	}
+	return c, err
 }
 
 // volumeFlags are pairs NAME=PATH, in the order in which they were given.
@@ -91,8 +106,8 @@ func (f *volumeFlags) Set(s string) error {
 	if !ok || volume == "" || path == "" {
 		return fmt.Errorf("%q is not NAME=PATH", s)
 	}
-	if strings.Contains(volume, "/") {
-		return fmt.Errorf("a volume's name has no slash, as in %q", volume)
+	if strings.Contains(volume, "/") || volume == "." || volume == ".." {
+		return fmt.Errorf("%q cannot be the name of a volume: it is no \".\" or \"..\" and has no slash", volume)
 	}
 	for _, other := range *f {
 		if other.name == volume {

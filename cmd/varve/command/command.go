@@ -9,6 +9,7 @@
 //	output.go    results: tables, JSON and YAML
 //	text.go      sizes, counts, times, and names that may hold anything
 //	progress.go  the line that moves while something takes long
+//	complete.go  what the shell completes
 //	exit.go      errors to sentences, hints and exit codes
 //
 // Results go to standard output and everything else to standard error. The exit code tells the truth:
@@ -124,6 +125,8 @@ Exit codes: 0 done; 1 failed, nothing changed; 2 usage; 3 incomplete; 4 reposito
 	}
 	c.AddCommand(a.version())
 	c.AddCommand(a.verbs()...)
+	c.SetHelpCommand(helpCommand())
+	completeWords(c)
 	return c
 }
 
@@ -143,6 +146,27 @@ func noun(name, short, long string, verbs ...*cobra.Command) *cobra.Command {
 }
 
 func help(c *cobra.Command, _ []string) error { return c.Help() }
+
+// helpCommand is cobra's, but for failing where there is nothing to help with.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]",
+		Short:   "Show how a command is used",
+		Long:    "Show how a command is used, as its --help does.",
+		Example: "  varve help backup create",
+		RunE: func(c *cobra.Command, args []string) error {
+			found, rest, err := c.Root().Find(args)
+			if err != nil {
+				return asUsage(c.Root(), err)
+			}
+			if err := noSuchCommand(found, rest); err != nil {
+				return err
+			}
+			found.InitDefaultHelpFlag()
+			return found.Help()
+		},
+	}
+}
 
 // noSuchCommand refuses what follows a command that only groups others.
 func noSuchCommand(c *cobra.Command, args []string) error {

@@ -67,7 +67,8 @@ Exit codes: 0 equal; 1 different; 2 and above: the comparison failed, as in varv
 		Example: `  varve snapshot diff monday tuesday
   varve snapshot diff monday latest --field
   varve snapshot diff monday latest volumes/data/www -o json`,
-		Args: arguments(2, 3, "two snapshots and, if you like, an address in them"),
+		Args:              arguments(2, 3, "two snapshots and, if you like, an address in them"),
+		ValidArgsFunction: a.completeSnapshots(2),
 		RunE: func(c *cobra.Command, args []string) (err error) {
 			if d.within, err = parseAddress(append(args, "")[2]); err != nil {
 				return err

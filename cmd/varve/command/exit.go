@@ -117,6 +117,7 @@ func causes() []cause {
 		{kube.ErrFilter, exitUsage, ""},
 		{backup.ErrPlan, exitUsage, ""},
 		{backup.ErrEmptySelection, exitFailed, "no backup was made; --allow-empty makes an empty one"},
+		{restore.ErrNoObjects, exitUsage, "to restore its files: --objects none --volume NAME=FOLDER"},
 		{restore.ErrPlan, exitUsage, ""},
 		{restore.ErrEmptySelection, exitFailed, "varve snapshot ls shows what the backup has"},
 		{files.ErrNotEmpty, exitFailed, "name another folder, or say --files-policy overwrite or keep"},

@@ -11,10 +11,12 @@ import (
 	"testing"
 
 	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/kube/restore"
 	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/storage"
 	"github.com/varve-dev/varve/snapshot"
+	"github.com/varve-dev/varve/snapshot/files"
 )
 
 func TestExitCodesTellWhatTheErrorIs(t *testing.T) {
@@ -48,6 +50,25 @@ func TestExitCodesTellWhatTheErrorIs(t *testing.T) {
 	}
 	if _, hint := explain(interrupted(failure{err: repo.ErrDamaged, hint: "look"})); hint != "look" {
 		t.Errorf("an interrupt lost the hint: %q", hint)
+	}
+}
+
+func TestOnlyARestoreThatChangedSomethingBrokeOff(t *testing.T) {
+	broken := errors.New("no more")
+	for name, test := range map[string]struct {
+		report restore.Report
+		err    error
+		code   int
+	}{
+		"nothing yet":      {restore.Report{Volumes: []restore.VolumeResult{{}}}, broken, 1},
+		"a folder":         {restore.Report{Volumes: []restore.VolumeResult{{Files: files.RestoreReport{Directories: 1}}}}, broken, 8},
+		"only unchanged":   {restore.Report{Outcomes: []restore.Outcome{{Result: restore.Unchanged}}}, broken, 1},
+		"an object":        {restore.Report{Outcomes: []restore.Outcome{{Result: restore.Created}}}, broken, 8},
+		"a code of theirs": {restore.Report{Outcomes: []restore.Outcome{{Result: restore.Created}}}, kube.ErrUnreachable, 6},
+	} {
+		if code, _ := explain(brokenOff(t.Context(), test.report, test.err)); code != test.code {
+			t.Errorf("%s: exit code %d, want %d", name, code, test.code)
+		}
 	}
 }
 

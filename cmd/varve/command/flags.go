@@ -24,6 +24,8 @@ func (c *choice) String() string {
 // Type implements pflag.Value.
 func (c *choice) Type() string { return "WORD" }
 
+func (c *choice) choices() []string { return c.words }
+
 // Set implements pflag.Value.
 func (c *choice) Set(s string) error {
 	for i, word := range c.words {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -75,7 +76,7 @@ func (a *app) withRepository(ctx context.Context, use func(*session) error) (err
 	}
 	b, err := dial.Open(ctx, url, dial.Options{})
 	if err != nil {
-		return refused(err)
+		return misnamed(url, refused(err))
 	}
 	bucket := meter.New(b)
 	defer func() {
@@ -92,6 +93,14 @@ func (a *app) withRepository(ctx context.Context, use func(*session) error) (err
 		return err
 	}
 	return use(s)
+}
+
+// misnamed helps with a folder that was given without a dot in front. What may hold a secret is not shown.
+func misnamed(url string, err error) error {
+	if errors.Is(err, dial.ErrBadURL) && url != "" && !strings.ContainsAny(url, ":@") {
+		return failure{err: err, hint: "for the folder " + name(url) + " here, say ./" + url}
+	}
+	return err
 }
 
 // refused tells a repository that the system keeps from this user from one that is not there.

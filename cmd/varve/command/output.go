@@ -30,6 +30,8 @@ func (f *format) String() string { return formats[*f] }
 // Type implements pflag.Value.
 func (f *format) Type() string { return "FORMAT" }
 
+func (f *format) choices() []string { return formats }
+
 // Set implements pflag.Value.
 func (f *format) Set(s string) error {
 	for i, known := range formats {

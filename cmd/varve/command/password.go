@@ -55,6 +55,9 @@ func (a *app) passwordBy(ctx context.Context, twice bool) (string, error) {
 	}
 	defer closeScreen()
 	p, err := a.ask(ctx, screen, "Password: ")
+	if err == nil && twice {
+		err = refuseWeak(p)
+	}
 	if err != nil || !twice {
 		return p, err
 	}

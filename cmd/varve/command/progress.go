@@ -34,10 +34,11 @@ type standing struct {
 	what    string // backup, volume data, check
 	objects int64
 	files   int64
-	bytes   int64 // of these
-	read    int64 // bytes read so far: more than bytes while a large file is read, less when files are known
-	total   int64 // that bytes will be in the end, as far as is known
-	fresh   int64 // bytes that the repository did not have
+	bytes   int64  // of these
+	read    int64  // bytes read so far: more than bytes while a large file is read, less when files are known
+	total   int64  // that bytes will be in the end, as far as is known
+	fresh   int64  // bytes that the repository did not have
+	waiting string // why it does not go on
 }
 
 // progress starts to tell. The caller stops it before it writes anything else.
@@ -125,6 +126,9 @@ func (s standing) line(elapsed time.Duration) string {
 		if elapsed >= time.Second {
 			said = append(said, size(int64(float64(done)/elapsed.Seconds()))+"/s")
 		}
+	}
+	if s.waiting != "" {
+		said = append(said, "waiting: "+escaped(s.waiting))
 	}
 	return strings.Join(said, "  ")
 }

@@ -8,6 +8,13 @@ import (
 	"github.com/varve-dev/varve/repo"
 )
 
+func TestProgressNamesWhatIsWaitedFor(t *testing.T) {
+	s := standing{what: "restore", objects: 3, waiting: "namespace term is being deleted\x1b"}
+	if got, want := s.line(time.Second), `restore 1s  3 objects  waiting: namespace term is being deleted\x1b`; got != want {
+		t.Errorf("line = %s, want %s", got, want)
+	}
+}
+
 func TestProgressGoesOnFromStageToStage(t *testing.T) {
 	p := &progress{}
 	tell := p.ofBackup()

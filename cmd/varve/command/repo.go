@@ -41,7 +41,7 @@ Given as --fingerprint, it shows that nobody has put another repository in the p
 			}
 			b, err := dial.Open(c.Context(), url, dial.Options{Create: true})
 			if err != nil {
-				return refused(err)
+				return misnamed(url, refused(err))
 			}
 			defer func() { err = errors.Join(err, b.Close()) }()
 			if _, err := repo.Init(c.Context(), b, repo.InitOptions{Password: password, PasswordWork: a.PasswordWork}); err != nil {

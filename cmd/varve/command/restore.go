@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"errors"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -70,6 +71,8 @@ changed something. Running it again goes on where it was.`,
 	f.add(c)
 	flags := c.Flags()
 	flags.StringVar(&f.backup, "from-backup", "", "the `NAME` of a backup, the ID of its snapshot, or latest")
+	// It fails only for a flag that is not there.
+	_ = c.RegisterFlagCompletionFunc("from-backup", a.completeSnapshots(math.MaxInt))
 	flags.StringSliceVar(&f.mappings, "namespace-mappings", nil, "restore namespaces under other names, in pairs `OLD:NEW`")
 	flags.Var(&f.existing, "existing-resource-policy", "what to do with objects that are there and differ: none or update")
 	flags.Var(&f.jobs, "jobs", "what to do with Jobs that had not finished: run, suspend or skip")
@@ -126,13 +129,14 @@ func (a *app) runRestore(ctx context.Context, s *session, f *restoreFlags) error
 	}
 	d := restore.Deps{Repository: w, Snapshot: from}
 	if !f.plan.WithoutObjects && !from.Manifest.Objects.Empty() {
-		if d.Cluster, err = kube.Connect(f.access); err != nil {
+		if d.Cluster, err = connect(f.access); err != nil {
 			return err
 		}
 	}
 	p := a.progress("restore")
 	defer p.stop()
 	d.Progress = func(restore.Outcome) { p.update(func(s *standing) { s.objects++ }) }
+	d.Waiting = func(what string) { p.update(func(s *standing) { s.waiting = what }) }
 	d.Files = files.Events{
 		Entry: func(string, files.Attributes) { p.update(func(s *standing) { s.files++ }) },
 		Bytes: func(n int64) { p.update(func(s *standing) { s.bytes += n }) },
@@ -184,6 +188,17 @@ func (w *witness) see(err error) {
 	}
 }
 
+// hasChanged reports whether a restore made or changed anything that its report knows of. That of a
+// volume's root folder is all that it may not know.
+func hasChanged(report restore.Report) bool {
+	for _, v := range report.Volumes {
+		if r := v.Files; r.Files+r.Directories+r.Symlinks+r.Specials+r.Links > 0 {
+			return true
+		}
+	}
+	return report.Count(restore.Created, restore.Updated, restore.Failed) > 0
+}
+
 // inBackup tells what the backup has where a plan names what it has not.
 func inBackup(err error, from *snapshot.Snapshot) error {
 	if _, unknown := errors.AsType[*kube.UnknownResourceError](err); unknown {
@@ -192,10 +207,10 @@ func inBackup(err error, from *snapshot.Snapshot) error {
 	return err
 }
 
-// brokenOff marks an error that ended a restore which had begun. A refusal to begin, and a cause that
-// has an exit code of its own, are left as they are.
+// brokenOff marks an error that ended a restore which had changed something. A cause that has an exit
+// code of its own keeps it.
 func brokenOff(ctx context.Context, report restore.Report, err error) error {
-	if errors.Is(err, files.ErrNotEmpty) && len(report.Volumes) == 1 {
+	if !hasChanged(report) {
 		return err
 	}
 	code := exitChanged

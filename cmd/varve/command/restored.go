@@ -1,6 +1,7 @@
 package command
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -33,6 +34,8 @@ type restoredObject struct {
 	Result string `json:"result,omitempty"` // not in a dry run
 	Reason string `json:"reason,omitempty"`
 	Error  string `json:"error,omitempty"`
+
+	space string // the namespace without which it failed
 }
 
 func objectOf(a restore.Action) restoredObject {
@@ -63,6 +66,9 @@ func (r *restored) outcomes(report restore.Report) {
 		x.Result = string(o.Result)
 		if o.Err != nil {
 			x.Error = o.Err.Error()
+		}
+		if errors.Is(o.Err, restore.ErrNamespace) {
+			x.space = o.Target.Namespace
 		}
 		r.Objects = append(r.Objects, x)
 		r.Counts[x.Result]++
@@ -141,6 +147,30 @@ func writePlan(t *sheet, r restored) {
 		restore.Refuse), hidden)
 }
 
+// writeOutcomes lists what failed or differs. What failed for want of one namespace is one line.
+func writeOutcomes(t *sheet, objects []restoredObject) {
+	homeless := map[string]int{}
+	for _, o := range objects {
+		homeless[o.space]++
+	}
+	shown := false
+	for _, o := range objects {
+		if o.Result != string(restore.Failed) && o.Result != string(restore.Differs) || homeless[o.space] == 0 {
+			continue
+		}
+		if !shown {
+			t.line("")
+			shown = true
+		}
+		if o.space == "" {
+			t.line("%s: %s: %s", o.Result, name(o.Object), escaped(o.Error+o.Reason))
+			continue
+		}
+		t.line("%s: %s of namespace %s: %s", o.Result, counted(homeless[o.space], "object"), name(o.space), escaped(o.Error))
+		homeless[o.space] = 0
+	}
+}
+
 func writeRestored(t *sheet, r restored) {
 	if r.Name != "" {
 		t.row("Restore:", name(r.Name)+" ("+r.Status+")")
@@ -153,17 +183,7 @@ func writeRestored(t *sheet, r restored) {
 	for _, v := range r.Volumes {
 		t.row("Volume:", volumeText(v))
 	}
-	shown := false
-	for _, o := range r.Objects {
-		if o.Result != string(restore.Failed) && o.Result != string(restore.Differs) {
-			continue
-		}
-		if !shown {
-			t.line("")
-			shown = true
-		}
-		t.line("%s: %s: %s", o.Result, name(o.Object), escaped(o.Error+o.Reason))
-	}
+	writeOutcomes(t, r.Objects)
 	for _, v := range r.Volumes {
 		writeVolume(t, v)
 	}

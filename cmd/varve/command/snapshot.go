@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -101,7 +102,11 @@ func (a *app) showSnapshots(ctx context.Context, s *session, f snapshot.Filter) 
 		}
 	})
 	if err == nil && len(rows) == 0 && a.output == asTable {
-		a.note("no snapshots")
+		if f == (snapshot.Filter{}) {
+			a.note("no snapshots")
+		} else {
+			a.note("no snapshot matches; without a filter varve snapshot list shows all")
+		}
 	}
 	return errors.Join(err, damaged)
 }
@@ -118,7 +123,8 @@ snapshot's maps is read, no contents.
 		Example: `  varve snapshot ls latest
   varve snapshot ls latest objects/apps/deployments/shop
   varve snapshot ls 3f2a volumes/data/www --recursive`,
-		Args: arguments(1, 2, "a snapshot and, if you like, an address in it"),
+		Args:              arguments(1, 2, "a snapshot and, if you like, an address in it"),
+		ValidArgsFunction: a.completeSnapshots(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			where, err := parseAddress(append(args, "")[1])
 			if err != nil {
@@ -133,7 +139,11 @@ snapshot's maps is read, no contents.
 				if err != nil {
 					return err
 				}
-				return a.show(found, func(t *sheet) { writeListed(t, found, all) })
+				err = a.show(found, func(t *sheet) { writeListed(t, found, all) })
+				if err == nil && len(found) == 0 && a.output == asTable {
+					a.note("nothing is in it")
+				}
+				return err
 			})
 		},
 	}
@@ -153,15 +163,20 @@ file. The values of Secrets are hidden unless --show-secrets is given.
 		Example: `  varve snapshot cat latest objects/apps/deployments/shop/web
   varve snapshot cat latest objects/core/secrets/shop/db --show-secrets -o json
   varve snapshot cat latest volumes/data/www/index.html > index.html`,
-		Args: arguments(2, 2, "a snapshot and an address in it"),
+		Args:              arguments(2, 2, "a snapshot and an address in it"),
+		ValidArgsFunction: a.completeSnapshots(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			where, err := parseAddress(args[1])
 			if err != nil {
 				return err
 			}
 			return a.withView(c.Context(), args[0], func(v *view) error {
-				if where.Volume() != "" {
+				switch {
+				case where.Volume() != "":
 					return a.catFile(c.Context(), v, where)
+				case !where.InObjects():
+					return failure{err: fmt.Errorf("%q is neither an object nor a file", where), code: exitUsage,
+						hint: "varve snapshot ls " + args[0] + " " + where.String() + " lists what is in it"}
 				}
 				return a.catObject(c.Context(), v, where, secrets)
 			})

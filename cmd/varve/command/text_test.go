@@ -1,6 +1,7 @@
 package command
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 )
@@ -23,6 +24,27 @@ func TestNamesCannotMoveTheCursor(t *testing.T) {
 	}
 	if got, want := printable("one\ntwo \x1b]0;x\a \xff"), "one\ntwo \\x1b]0;x\\a \\xff"; got != want {
 		t.Errorf("printable = %q, want %q", got, want)
+	}
+}
+
+func TestNamesOfAnyBytesComeThroughJSON(t *testing.T) {
+	for _, in := range []string{"plain", "bad \xff", `"quoted"`, "", "line\nbreak", "\ufffd"} {
+		text, err := json.Marshal(wild(in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var word string
+		if err := json.Unmarshal(text, &word); err != nil {
+			t.Fatal(err)
+		}
+		for _, shown := range []string{word, name(in)} {
+			if in == "" {
+				continue // no address and no name is empty
+			}
+			if got, err := meantBy(shown); got != in || err != nil {
+				t.Errorf("%q is shown as %s, which means %q, %v", in, shown, got, err)
+			}
+		}
 	}
 }
 

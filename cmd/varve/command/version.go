@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -27,9 +28,7 @@ func (a *app) version() *cobra.Command {
 			r := thisRelease()
 			return a.show(r, func(t *sheet) {
 				t.row("Version:", r.Version)
-				if r.Revision != "" {
-					t.row("Revision:", r.Revision)
-				}
+				t.row("Revision:", cmp.Or(r.Revision, "not recorded when it was built"))
 				t.row("Built with:", fmt.Sprintf("%s for %s", r.Go, r.Platform))
 			})
 		},
