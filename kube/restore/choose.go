@@ -30,10 +30,11 @@ type chooser struct {
 	spaces    map[string]kube.Entry // every Namespace object of the backup, by name
 	names     map[string]bool       // namespaces of which the backup has anything
 	damaged   map[kube.Key]error    // objects that were found to be damaged; they count as chosen
+	catalog   error                 // what is damaged of what the cluster served, if anything
 }
 
 // choose returns the entries that the plan means, and every Namespace object of the backup.
-func choose(ctx context.Context, s *snapshot.Snapshot, contents *content.Reader, p Plan) (*chooser, error) {
+func choose(ctx context.Context, d Deps, contents *content.Reader, p Plan) (*chooser, error) {
 	c := &chooser{
 		contents: contents, filter: p.Filter, relations: kube.NewRelations(),
 		spaces: map[string]kube.Entry{}, names: map[string]bool{}, damaged: map[kube.Key]error{},
@@ -45,7 +46,11 @@ func choose(ctx context.Context, s *snapshot.Snapshot, contents *content.Reader,
 	if c.selector, err = p.Filter.Selector(); err != nil {
 		return nil, err
 	}
-	catalog, err := catalogOf(ctx, s)
+	catalog, err := catalogOf(ctx, d.Snapshot)
+	if isDamage(err) { // then names mean what they mean now
+		c.catalog = err
+		catalog, err = d.Cluster.Discover(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +58,7 @@ func choose(ctx context.Context, s *snapshot.Snapshot, contents *content.Reader,
 		return nil, fmt.Errorf("in the backup: %w", err)
 	}
 	var global []kube.Entry
-	for e, err := range s.Objects().Scan(ctx, tree.Range{}) {
+	for e, err := range d.Snapshot.Objects().Scan(ctx, tree.Range{}) {
 		if err != nil {
 			return nil, fmt.Errorf("read the objects of the backup: %w", err)
 		}

@@ -124,6 +124,7 @@ func (s site) await(what string, so func() bool) {
 
 // source is a snapshot in a repository in memory.
 type source struct {
+	bucket     *mem.Bucket
 	repository *repo.Repository
 	snapshot   *snapshot.Snapshot
 }
@@ -159,7 +160,8 @@ func (s site) snapshot(f kube.Filter) source {
 // store stores objects, which come in the order of their keys.
 func store(t *testing.T, catalog *kube.Catalog, produce func(add func(kube.Key, kube.Object))) source {
 	t.Helper()
-	ctx, repository := t.Context(), newRepository(t)
+	ctx := t.Context()
+	bucket, repository := newRepository(t)
 	writer := repository.NewWriter(ctx, repo.WriterOptions{})
 	assembler := content.NewAssembler(writer, content.Options{Key: repository.DeriveKey})
 	produce(func(k kube.Key, o kube.Object) {
@@ -183,23 +185,52 @@ func store(t *testing.T, catalog *kube.Catalog, produce func(add func(kube.Key, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return commit(t, repository, writer, snapshot.Draft{
+	return commit(t, bucket, repository, writer, snapshot.Draft{
 		Name: "nightly", Started: time.Now(), Complete: true, Discovery: served, TreeKey: repository.DeriveKey("tree"),
 		Objects: snapshot.Contents{Root: result.Root, Sparse: result.Sparse},
 	})
 }
 
-func newRepository(t *testing.T) *repo.Repository {
+func newRepository(t *testing.T) (*mem.Bucket, *repo.Repository) {
 	t.Helper()
 	bucket := mem.New()
 	if _, err := repo.Init(t.Context(), bucket, repo.InitOptions{Password: "x", PasswordWork: 2}); err != nil {
 		t.Fatal(err)
 	}
+	return bucket, open(t, bucket)
+}
+
+func open(t *testing.T, bucket *mem.Bucket) *repo.Repository {
+	t.Helper()
 	repository, err := repo.Open(t.Context(), bucket, repo.OpenOptions{Password: "x"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return repository
+}
+
+// spoiled returns copies of a source, in each of which some of one pack is damaged, or all of it.
+func (s source) spoiled(t *testing.T) []source {
+	t.Helper()
+	var spoiled []source
+	half := func(data []byte) []byte { clear(data[len(data)/4 : len(data)/2]); return data }
+	all := func(data []byte) []byte { clear(data); return data }
+	for info, err := range s.bucket.List(t.Context(), "packs/", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, spoil := range []func([]byte) []byte{half, all} {
+			torn := s.bucket.Clone()
+			if err := torn.Damage(info.Name, spoil); err != nil {
+				t.Fatal(err)
+			}
+			repository := open(t, torn)
+			if stored, err := snapshot.Find(t.Context(), repository, s.snapshot.Name); err == nil {
+				spoiled = append(spoiled, source{torn, repository, stored})
+			}
+		}
+	}
+	return spoiled
 }
 
 // named is the same objects as a backup of another name.
@@ -208,7 +239,7 @@ func (s source) named(name string) source {
 	return s
 }
 
-func commit(t *testing.T, r *repo.Repository, w *repo.Writer, d snapshot.Draft) source {
+func commit(t *testing.T, b *mem.Bucket, r *repo.Repository, w *repo.Writer, d snapshot.Draft) source {
 	t.Helper()
 	if _, err := snapshot.Commit(t.Context(), w, d); err != nil {
 		t.Fatal(err)
@@ -217,7 +248,7 @@ func commit(t *testing.T, r *repo.Repository, w *repo.Writer, d snapshot.Draft) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return source{r, stored}
+	return source{b, r, stored}
 }
 
 func object(t *testing.T, text string) kube.Object {

@@ -321,7 +321,7 @@ func TestVolumesNeedNoCluster(t *testing.T) {
 // storeFolder makes a snapshot of a folder as volume data.
 func storeFolder(t *testing.T, folder string) source {
 	t.Helper()
-	repository := newRepository(t)
+	bucket, repository := newRepository(t)
 	writer := repository.NewWriter(t.Context(), repo.WriterOptions{})
 	assembler := content.NewAssembler(writer, content.Options{Key: repository.DeriveKey})
 	if _, err := files.Backup(t.Context(), files.Source{Root: folder}, assembler, nil, files.Options{}); err != nil {
@@ -331,7 +331,7 @@ func storeFolder(t *testing.T, folder string) source {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return commit(t, repository, writer, snapshot.Draft{
+	return commit(t, bucket, repository, writer, snapshot.Draft{
 		Name: "files", Started: time.Now(), Complete: true, TreeKey: repository.DeriveKey("tree"),
 		Volumes: []snapshot.VolumeDraft{{Volume: snapshot.Volume{Name: "data", Root: result.Root}}},
 	})

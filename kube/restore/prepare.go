@@ -26,6 +26,7 @@ type Prepared struct {
 	mapping  mapping
 	served   *kube.Catalog
 	sources  map[string]int // actions by the UID their object had in the backup
+	damaged  bool           // the backup is, be it not in what is restored of it
 }
 
 // preparer is what is known while actions are decided.
@@ -74,7 +75,7 @@ func Prepare(ctx context.Context, d Deps, p Plan) (*Prepared, error) {
 	if d.Cluster == nil {
 		return nil, fmt.Errorf("%w: objects without a cluster", ErrPlan)
 	}
-	chosen, err := choose(ctx, d.Snapshot, prepared.contents, p)
+	chosen, err := choose(ctx, d, prepared.contents, p)
 	if err != nil {
 		return nil, err
 	}
@@ -91,9 +92,9 @@ func Prepare(ctx context.Context, d Deps, p Plan) (*Prepared, error) {
 	return prepared, b.prepare(ctx)
 }
 
-// Damaged reports whether the backup of some objects is damaged, so that they cannot be restored.
+// Damaged reports whether damage was met in the backup, mostly of objects, which cannot be restored then.
 func (p *Prepared) Damaged() bool {
-	return slices.ContainsFunc(p.Actions, func(a Action) bool { return isDamage(a.err) })
+	return p.damaged || slices.ContainsFunc(p.Actions, func(a Action) bool { return isDamage(a.err) })
 }
 
 // prepare decides on the actions and puts them in order.
@@ -128,6 +129,10 @@ func (b *preparer) look(ctx context.Context) (err error) {
 	}
 	for _, failure := range b.served.Failed {
 		b.Warnings = append(b.Warnings, fmt.Sprintf("the cluster cannot say what it serves in %s: %v", failure.What, failure.Err))
+	}
+	if err := b.chosen.catalog; err != nil {
+		b.damaged = true
+		b.Warnings = append(b.Warnings, fmt.Sprintf("names of resources are taken for those of this cluster: %v", err))
 	}
 	for _, name := range b.chosen.missingNames() {
 		b.Warnings = append(b.Warnings, fmt.Sprintf("the backup has no namespace %q", name))

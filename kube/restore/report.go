@@ -99,6 +99,8 @@ type Report struct {
 	Outcomes []Outcome // in the order of waves and keys
 	Warnings []string  // that make it not incomplete
 	Volumes  []VolumeResult
+
+	damaged bool // the backup is, as far as it was met before anything was done
 }
 
 // VolumeResult is what became of a volume.
@@ -129,9 +131,9 @@ func (r Report) Complete() bool {
 	return r.Count(Failed) == 0 && !slices.ContainsFunc(r.Volumes, func(v VolumeResult) bool { return !v.Files.Complete() })
 }
 
-// Damaged reports whether objects failed because their backup is damaged.
+// Damaged reports whether damage was met in the backup, mostly of objects, which failed then.
 func (r Report) Damaged() bool {
-	return slices.ContainsFunc(r.Outcomes, func(o Outcome) bool { return isDamage(o.Err) })
+	return r.damaged || slices.ContainsFunc(r.Outcomes, func(o Outcome) bool { return isDamage(o.Err) })
 }
 
 // isDamage tells an object that cannot be read ever again from a repository that does not answer.
