@@ -268,6 +268,26 @@ func TestChosenObjectsBringTheirNamespaceAlong(t *testing.T) {
 	}
 }
 
+func TestNamedNamespaceThatTheBackupHasNotIsAFailure(t *testing.T) {
+	s := connect(t)
+	s.create(
+		`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"known"}}`,
+		`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c","namespace":"known"}}`,
+	)
+	stored := s.snapshot(kube.Filter{IncludedNamespaces: []string{"known"}})
+	r, err := Run(t.Context(), stored.deps(s), Plan{Filter: kube.Filter{IncludedNamespaces: []string{"known", "knwon", "none-*"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	failures := r.Failures()
+	if len(failures) != 1 || failures[0].Key.String() != "namespaces/knwon" || failures[0].Err.Error() != "the backup has no such namespace" || failures[0].Reason != "" {
+		t.Errorf("failures: %+v", failures)
+	}
+	if r.Complete() || outcomes(r, "known")["configmaps/c"] != "unchanged" {
+		t.Errorf("complete %v, %v", r.Complete(), outcomes(r, "known"))
+	}
+}
+
 func TestPlansThatCannotBe(t *testing.T) {
 	s := connect(t)
 	stored := s.snapshot(kube.Filter{IncludedNamespaces: []string{"default"}})

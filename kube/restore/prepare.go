@@ -109,6 +109,10 @@ func (b *preparer) prepare(ctx context.Context) error {
 		}
 		b.Actions = append(b.Actions, a)
 	}
+	for _, name := range b.chosen.missingNames() {
+		k := kube.Key{Resource: "namespaces", Name: name}
+		b.Actions = append(b.Actions, Action{Key: k, Target: b.mapping.key(k), Wave: waveNamespaces}.refused("the backup has no such namespace"))
+	}
 	b.addNamespaces()
 	b.setDepths()
 	slices.SortStableFunc(b.Actions, func(x, y Action) int {
@@ -133,9 +137,6 @@ func (b *preparer) look(ctx context.Context) (err error) {
 	if err := b.chosen.catalog; err != nil {
 		b.damaged = true
 		b.Warnings = append(b.Warnings, fmt.Sprintf("names of resources are taken for those of this cluster: %v", err))
-	}
-	for _, name := range b.chosen.missingNames() {
-		b.Warnings = append(b.Warnings, fmt.Sprintf("the backup has no namespace %q", name))
 	}
 	for _, name := range b.chosen.choice.Unknown {
 		b.Warnings = append(b.Warnings, fmt.Sprintf("the backup has no resource %q", name))
