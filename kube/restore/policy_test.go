@@ -338,8 +338,31 @@ func TestVolumesNeedNoCluster(t *testing.T) {
 	}
 }
 
+func TestIncompleteBackupIsWarnedOf(t *testing.T) {
+	folder := t.TempDir()
+	bad := snapshot.Result{Severity: snapshot.Error, Item: "data:a", Message: "cannot be read"}
+	for _, test := range []struct {
+		results []snapshot.Result
+		want    []string
+	}{
+		{nil, nil},
+		{[]snapshot.Result{bad}, []string{"the backup is incomplete: 1 item could not be backed up"}},
+		{[]snapshot.Result{bad, bad}, []string{"the backup is incomplete: 2 items could not be backed up"}},
+	} {
+		stored := storeFolder(t, folder, test.results...)
+		plan := Plan{WithoutObjects: true, Volumes: []Volume{{"data", t.TempDir()}}}
+		r, err := Run(t.Context(), Deps{Repository: stored.repository, Snapshot: stored.snapshot}, plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(test.want, r.Warnings); diff != "" {
+			t.Errorf("warnings (-want +got):\n%s", diff)
+		}
+	}
+}
+
 // storeFolder makes a snapshot of a folder as volume data.
-func storeFolder(t *testing.T, folder string) source {
+func storeFolder(t *testing.T, folder string, results ...snapshot.Result) source {
 	t.Helper()
 	bucket, repository := newRepository(t)
 	writer := repository.NewWriter(t.Context(), repo.WriterOptions{})
@@ -352,7 +375,7 @@ func storeFolder(t *testing.T, folder string) source {
 		t.Fatal(err)
 	}
 	return commit(t, bucket, repository, writer, snapshot.Draft{
-		Name: "files", Started: time.Now(), Complete: true, TreeKey: repository.DeriveKey("tree"),
+		Name: "files", Started: time.Now(), Complete: len(results) == 0, Results: results, TreeKey: repository.DeriveKey("tree"),
 		Volumes: []snapshot.VolumeDraft{{Volume: snapshot.Volume{Name: "data", Root: result.Root}}},
 	})
 }

@@ -56,6 +56,13 @@ func Prepare(ctx context.Context, d Deps, p Plan) (*Prepared, error) {
 		}
 		prepared.Name = d.Snapshot.Name + "-" + now().UTC().Format("20060102150405")
 	}
+	if m := d.Snapshot.Manifest; !m.Complete {
+		items := "items"
+		if m.Errors == 1 {
+			items = "item"
+		}
+		prepared.Warnings = append(prepared.Warnings, fmt.Sprintf("the backup is incomplete: %d %s could not be backed up", m.Errors, items))
+	}
 	for _, v := range p.Volumes {
 		stored, err := d.Snapshot.Volume(ctx, v.Name)
 		if err != nil {
