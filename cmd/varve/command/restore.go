@@ -3,7 +3,9 @@ package command
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +50,9 @@ func (a *app) restoreCreate() *cobra.Command {
 		Long: `Restore objects of a backup into the cluster that the kubeconfig names, and files of its volumes into
 folders. Nothing is ever deleted. An object that is there already is left as it is, and reported if it
 differs, unless --existing-resource-policy says update.
+
+What is restored comes back without its status, which controllers write anew, and with the labels
+varve-restore, varve.dev/restore-name and varve.dev/backup-name, which tell where it came from.
 
 With --dry-run nothing is changed: it shows what would be done with each object, and why.
 
@@ -201,8 +206,12 @@ func hasChanged(report restore.Report) bool {
 
 // inBackup tells what the backup has where a plan names what it has not.
 func inBackup(err error, from *snapshot.Snapshot) error {
-	if _, unknown := errors.AsType[*kube.UnknownResourceError](err); unknown {
-		return failure{err: err, hint: "varve backup describe " + short(from.ID.String()) + " --details lists what the backup has"}
+	if unknown, ok := errors.AsType[*kube.UnknownResourceError](err); ok {
+		text := fmt.Sprintf("the backup has no resource %q", unknown.Name)
+		if len(unknown.Near) > 0 {
+			text += "; did you mean " + strings.Join(unknown.Near, " or ") + "?"
+		}
+		return failure{err: errors.New(text), code: exitUsage, hint: "varve backup describe " + short(from.ID.String()) + " --details lists what the backup has"}
 	}
 	return err
 }
