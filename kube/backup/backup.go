@@ -101,7 +101,8 @@ var (
 // the first attempt stored is not stored again.
 const maxAttempts = 3
 
-// Run makes a backup and returns what became of it. An error means that there is no new snapshot.
+// Run makes a backup and returns what became of it. An error means that there is no new snapshot,
+// unless it is [github.com/varve-dev/varve/repo/journal.ErrUnsure]: then there may be one.
 func Run(ctx context.Context, d Deps, p Plan) (Result, error) {
 	if d.Now == nil {
 		d.Now = time.Now
@@ -167,8 +168,10 @@ func runOnce(ctx context.Context, d Deps, p Plan) (_ Result, err error) {
 	}
 	r := &run{Deps: d, plan: p, writer: d.Repository.NewWriter(ctx, repo.WriterOptions{})}
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, ignoreClosed(r.writer.Close()))
+		if err != nil { // which may be the very error that ended the session
+			if closed := ignoreClosed(r.writer.Close()); closed != nil && !errors.Is(err, closed) {
+				err = errors.Join(err, closed)
+			}
 		}
 	}()
 	r.progress = &meter{tell: d.Progress, written: r.writer.Stats}
