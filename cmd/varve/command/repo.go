@@ -126,8 +126,8 @@ and resolve every reference. With --read-data also read, decrypt and hash every 
 Ends with 0 when every backup is whole, and with 4 when something is damaged; each damage is listed with
 the snapshots that it touches. Check changes nothing.
 
-What interrupted backups had stored is counted as left over. It does no harm, takes up space, and is
-used by no backup.`,
+What an interrupted backup had stored and not yet entered in the journal is counted as left over. It does
+no harm, takes up space, and is used by no backup.`,
 		Example: `  varve repo check
   varve repo check --read-data -o json`,
 		Args: arguments(0, 0, ""),
