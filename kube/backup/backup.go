@@ -159,6 +159,7 @@ type run struct {
 	result   Result
 	parent   *snapshot.Snapshot // nil if there is none
 	progress *meter
+	claims   int // whose data is not backed up
 }
 
 func runOnce(ctx context.Context, d Deps, p Plan) (_ Result, err error) {

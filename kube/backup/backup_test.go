@@ -61,6 +61,28 @@ func TestUnchangedClusterCostsOneEntry(t *testing.T) {
 	}
 }
 
+func TestDataOfClaimsIsSaidToBeMissing(t *testing.T) {
+	l := connect(t)
+	l.create(`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"claims"}}`)
+	for _, name := range []string{"data", "logs"} {
+		l.create(`{"apiVersion":"v1","kind":"PersistentVolumeClaim","metadata":{"name":"%s","namespace":"claims"},"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}}}`, name)
+	}
+	folder, filter := t.TempDir(), kube.Filter{IncludedNamespaces: []string{"claims"}}
+	for _, test := range []struct {
+		volumes []Volume
+		want    []snapshot.Result
+	}{
+		{nil, []snapshot.Result{{Severity: snapshot.Warning, Item: "persistentvolumeclaims", Message: "the data of 2 PersistentVolumeClaims is not in this backup"}}},
+		{[]Volume{{"data", folder}}, []snapshot.Result{{Severity: snapshot.Warning, Item: "persistentvolumeclaims", Message: "the data of 1 PersistentVolumeClaim is not in this backup"}}},
+		{[]Volume{{"data", folder}, {"claims-logs", folder}}, nil},
+	} {
+		result := l.run(Plan{Filter: filter, Volumes: test.volumes})
+		if diff := cmp.Diff(test.want, result.Results, cmp.AllowUnexported(snapshot.Result{})); diff != "" || !result.Complete() {
+			t.Errorf("with %d volumes: complete %v, results (-want +got):\n%s", len(test.volumes), result.Complete(), diff)
+		}
+	}
+}
+
 // digest sums the objects of a snapshot up anew.
 func digest(t *testing.T, l *lab, s *snapshot.Snapshot, key [32]byte) *snapshot.Digests {
 	t.Helper()
@@ -185,7 +207,7 @@ func TestWhatCannotBeReadMakesABackupIncomplete(t *testing.T) {
 	fill(l, "partial", 3)
 	l.create(`{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"part"},"rules":[{"apiGroups":[""],"resources":["configmaps","namespaces"],"verbs":["list","get"]}]}`)
 	l.create(`{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"part"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"part"},"subjects":[{"kind":"User","name":"part"}]}`)
-	config := shared.control.Config()
+	config := shared.Cluster(t).Config()
 	config.Impersonate = rest.ImpersonationConfig{UserName: "part"}
 	var err error
 	if l.Cluster, err = kube.New(config); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"sync"
 	"testing"
 
 	"github.com/varve-dev/varve/kube"
@@ -15,23 +14,10 @@ import (
 	"github.com/varve-dev/varve/snapshot"
 )
 
-// shared is the control plane that the tests of this package share, started by the first that needs it.
-var shared struct {
-	once    sync.Once
-	control *kubetest.Cluster
-	err     error
-}
+// shared is the control plane that the tests of this package share.
+var shared kubetest.Shared
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if shared.control != nil {
-		if err := shared.control.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(shared.Run(m)) }
 
 // lab is the shared cluster and a repository of the test's own.
 type lab struct {
@@ -44,12 +30,8 @@ type lab struct {
 func connect(t *testing.T) *lab {
 	t.Helper()
 	l := newLab(t)
-	shared.once.Do(func() { shared.control, shared.err = kubetest.New(kubetest.Options{}) })
-	if shared.err != nil {
-		t.Fatal(shared.err)
-	}
 	var err error
-	if l.Cluster, err = kube.New(shared.control.Config()); err != nil {
+	if l.Cluster, err = kube.New(shared.Cluster(t).Config()); err != nil {
 		t.Fatal(err)
 	}
 	if l.catalog, err = l.Cluster.Discover(t.Context()); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/varve-dev/varve/kube"
 	"github.com/varve-dev/varve/snapshot"
@@ -33,6 +34,13 @@ func (r *run) objects(ctx context.Context) error {
 	}
 	if err := r.store(ctx, catalog, selection); err != nil {
 		return err
+	}
+	switch r.claims {
+	case 0:
+	case 1:
+		r.warn("persistentvolumeclaims", "the data of 1 PersistentVolumeClaim is not in this backup")
+	default:
+		r.warn("persistentvolumeclaims", fmt.Sprintf("the data of %d PersistentVolumeClaims is not in this backup", r.claims))
 	}
 	if r.result.Objects == 0 && !r.plan.AllowEmpty {
 		return r.nothing()
@@ -147,9 +155,20 @@ func (m *merge) walk(ctx context.Context, w walker) error {
 	return nil
 }
 
+// lacksData reports whether an object is a claim whose data no volume of the plan brings along, by the
+// claim's name or by NAMESPACE-NAME.
+func (p Plan) lacksData(k kube.Key) bool {
+	return k.Group == "" && k.Resource == "persistentvolumeclaims" && !slices.ContainsFunc(p.Volumes, func(v Volume) bool {
+		return v.Name == k.Name || v.Name == k.Namespace+"-"+k.Name
+	})
+}
+
 // add adds one object: as the parent has it, if nothing says that it has changed since, or with those of
 // its contents that have.
 func (m *merge) add(ctx context.Context, item kube.Item) error {
+	if m.plan.lacksData(item.Key) {
+		m.claims++
+	}
 	key, err := item.Key.Encode()
 	if err != nil {
 		return err
