@@ -20,7 +20,7 @@ import (
 func faulty(t *testing.T, answer func(*http.Request) (*http.Response, error)) *Cluster {
 	t.Helper()
 	connect(t)
-	config := shared.control.Config()
+	config := shared.Cluster(t).Config()
 	config.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
 			if response, err := answer(r); response != nil || err != nil {
@@ -163,7 +163,7 @@ func TestGroupWhoseServerIsDownIsNamed(t *testing.T) {
 
 func TestTooLittleRightToListNamespacesIsForbidden(t *testing.T) {
 	_, catalog := connect(t)
-	config := shared.control.Config()
+	config := shared.Cluster(t).Config()
 	config.Impersonate = rest.ImpersonationConfig{UserName: "nobody"}
 	c, err := New(config)
 	if err != nil {

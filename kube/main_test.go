@@ -4,38 +4,20 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"sync"
 	"testing"
 
 	"github.com/varve-dev/varve/kube/kubetest"
 )
 
-// shared is the control plane that the tests of this package share, started by the first that needs it.
-var shared struct {
-	once    sync.Once
-	control *kubetest.Cluster
-	err     error
-}
+// shared is the control plane that the tests of this package share.
+var shared kubetest.Lazy
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if shared.control != nil {
-		if err := shared.control.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(shared.Run(m)) }
 
 // connect returns the shared cluster and what it serves.
 func connect(t *testing.T) (*Cluster, *Catalog) {
 	t.Helper()
-	shared.once.Do(func() { shared.control, shared.err = kubetest.New(kubetest.Options{}) })
-	if shared.err != nil {
-		t.Fatal(shared.err)
-	}
-	cluster, err := New(shared.control.Config())
+	cluster, err := New(shared.Cluster(t).Config())
 	if err != nil {
 		t.Fatal(err)
 	}

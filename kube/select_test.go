@@ -251,7 +251,7 @@ func TestForbiddenResourceIsVisitedWithItsError(t *testing.T) {
 		object(t, `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"partial"},"rules":[{"apiGroups":[""],"resources":["configmaps","namespaces"],"verbs":["list","get"]}]}`),
 		object(t, `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"partial"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"partial"},"subjects":[{"kind":"User","name":"partial"}]}`),
 	)
-	config := shared.control.Config()
+	config := shared.Cluster(t).Config()
 	config.Impersonate = rest.ImpersonationConfig{UserName: "partial"}
 	user, err := New(config)
 	if err != nil {

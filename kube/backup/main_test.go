@@ -15,7 +15,7 @@ import (
 )
 
 // shared is the control plane that the tests of this package share.
-var shared kubetest.Shared
+var shared kubetest.Lazy
 
 func TestMain(m *testing.M) { os.Exit(shared.Run(m)) }
 

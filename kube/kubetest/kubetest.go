@@ -4,8 +4,8 @@
 //	cluster := kubetest.Start(t)
 //	client, err := dynamic.NewForConfig(cluster.Config())
 //
-// Each Start starts a control plane of its own in about three seconds. Tests that can share one start
-// it in TestMain by New and take a namespace each.
+// Each Start starts a control plane of its own in about three seconds. The tests of a package that can
+// share one do so by a [Lazy].
 //
 // The programs come from the module in the folder test, whose command `go run ./assets` builds them
 // once; `make test` does that first. What starts and stops them is the command controlplane beside

@@ -2,9 +2,7 @@ package restore
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,23 +14,10 @@ import (
 	"github.com/varve-dev/varve/snapshot/content"
 )
 
-// shared is the control plane that the tests of this package share, started by the first that needs it.
-var shared struct {
-	once    sync.Once
-	control *kubetest.Cluster
-	err     error
-}
+// shared is the control plane that the tests of this package share.
+var shared kubetest.Lazy
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if shared.control != nil {
-		if err := shared.control.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(shared.Run(m)) }
 
 // site is the shared cluster, as a test uses it.
 type site struct {
@@ -42,11 +27,7 @@ type site struct {
 
 func connect(t *testing.T) site {
 	t.Helper()
-	shared.once.Do(func() { shared.control, shared.err = kubetest.New(kubetest.Options{}) })
-	if shared.err != nil {
-		t.Fatal(shared.err)
-	}
-	cluster, err := kube.New(shared.control.Config())
+	cluster, err := kube.New(shared.Cluster(t).Config())
 	if err != nil {
 		t.Fatal(err)
 	}
