@@ -35,7 +35,7 @@ type run struct {
 // it could not go on; a single object that fails is in the report. Volumes come first, so that nothing
 // that is restored works on them before they are complete.
 func (p *Prepared) Apply(ctx context.Context) (Report, error) {
-	report := Report{Name: p.Name, Warnings: p.Warnings, damaged: p.Damaged()}
+	report := Report{Name: p.Name, Warnings: p.Warnings}
 	for i, v := range p.plan.Volumes {
 		written, err := files.Restore(ctx, p.deps.Snapshot.Files(p.Volumes[i]), p.contents, v.Path,
 			files.RestoreOptions{Policy: p.plan.ExistingFiles, Events: p.deps.Files})

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/snapshot"
 	"github.com/varve-dev/varve/snapshot/content"
 	"github.com/varve-dev/varve/snapshot/tree"
@@ -230,4 +231,9 @@ func (c *chooser) checkEmpty(p Plan) error {
 		return errors.Join(ErrEmptySelection, fmt.Errorf("the backup has no namespace %q", missing[0]))
 	}
 	return ErrEmptySelection
+}
+
+// isDamage tells an object that cannot be read ever again from a repository that does not answer.
+func isDamage(err error) bool {
+	return errors.Is(err, repo.ErrDamaged) || errors.Is(err, content.ErrMalformed) || errors.Is(err, kube.ErrNotObject)
 }

@@ -26,7 +26,6 @@ type Prepared struct {
 	mapping  mapping
 	served   *kube.Catalog
 	sources  map[string]int // actions by the UID their object had in the backup
-	damaged  bool           // the backup is, be it not in what is restored of it
 }
 
 // preparer is what is known while actions are decided.
@@ -99,11 +98,6 @@ func Prepare(ctx context.Context, d Deps, p Plan) (*Prepared, error) {
 	return prepared, b.prepare(ctx)
 }
 
-// Damaged reports whether damage was met in the backup, mostly of objects, which cannot be restored then.
-func (p *Prepared) Damaged() bool {
-	return p.damaged || slices.ContainsFunc(p.Actions, func(a Action) bool { return isDamage(a.err) })
-}
-
 // prepare decides on the actions and puts them in order.
 func (b *preparer) prepare(ctx context.Context) error {
 	if err := b.look(ctx); err != nil {
@@ -142,7 +136,6 @@ func (b *preparer) look(ctx context.Context) (err error) {
 		b.Warnings = append(b.Warnings, fmt.Sprintf("the cluster cannot say what it serves in %s: %v", failure.What, failure.Err))
 	}
 	if err := b.chosen.catalog; err != nil {
-		b.damaged = true
 		b.Warnings = append(b.Warnings, fmt.Sprintf("names of resources are taken for those of this cluster: %v", err))
 	}
 	for _, name := range b.chosen.choice.Unknown {

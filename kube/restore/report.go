@@ -5,8 +5,6 @@ import (
 	"slices"
 
 	"github.com/varve-dev/varve/kube"
-	"github.com/varve-dev/varve/repo"
-	"github.com/varve-dev/varve/snapshot/content"
 	"github.com/varve-dev/varve/snapshot/files"
 )
 
@@ -99,8 +97,6 @@ type Report struct {
 	Outcomes []Outcome // in the order of waves and keys
 	Warnings []string  // that make it not incomplete
 	Volumes  []VolumeResult
-
-	damaged bool // the backup is, as far as it was met before anything was done
 }
 
 // VolumeResult is what became of a volume.
@@ -129,14 +125,4 @@ func (r Report) Failures() []Outcome {
 // a reason.
 func (r Report) Complete() bool {
 	return r.Count(Failed) == 0 && !slices.ContainsFunc(r.Volumes, func(v VolumeResult) bool { return !v.Files.Complete() })
-}
-
-// Damaged reports whether damage was met in the backup, mostly of objects, which failed then.
-func (r Report) Damaged() bool {
-	return r.damaged || slices.ContainsFunc(r.Outcomes, func(o Outcome) bool { return isDamage(o.Err) })
-}
-
-// isDamage tells an object that cannot be read ever again from a repository that does not answer.
-func isDamage(err error) bool {
-	return errors.Is(err, repo.ErrDamaged) || errors.Is(err, content.ErrMalformed) || errors.Is(err, kube.ErrNotObject)
 }
