@@ -11,6 +11,7 @@ import (
 	"github.com/varve-dev/varve/kube"
 	"github.com/varve-dev/varve/snapshot"
 	"github.com/varve-dev/varve/snapshot/content"
+	"github.com/varve-dev/varve/snapshot/files"
 )
 
 // Prepared is a restore whose every action is decided.
@@ -66,6 +67,9 @@ func Prepare(ctx context.Context, d Deps, p Plan) (*Prepared, error) {
 		stored, err := d.Snapshot.Volume(ctx, v.Name)
 		if err != nil {
 			return nil, err
+		}
+		if err := files.Admit(v.Path, p.ExistingFiles); err != nil {
+			return nil, fmt.Errorf("restore volume %q to %s: %w", v.Name, v.Path, err)
 		}
 		prepared.Volumes = append(prepared.Volumes, stored)
 	}

@@ -1,5 +1,12 @@
 package files
 
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
 // Policy says what a restore does with what is in the target already.
 type Policy uint8
 
@@ -21,6 +28,24 @@ type RestoreOptions struct {
 	Include  []string // paths in the snapshot, each with all beneath; empty: everything
 	Events   Events
 	Parallel int // files written at the same time; 0 means two per CPU
+}
+
+// Admit reports whether the policy lets a restore into a target, with [ErrNotEmpty] if it does not. A
+// target that does not exist is good for every policy.
+func Admit(target string, p Policy) error {
+	if p != RefuseNonEmpty {
+		return nil
+	}
+	entries, err := os.ReadDir(target)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() != "lost+found" {
+			return fmt.Errorf("%w: %q is in it", ErrNotEmpty, e.Name())
+		}
+	}
+	return nil
 }
 
 // RestoreReport is what a restore did.

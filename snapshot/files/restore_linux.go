@@ -89,6 +89,9 @@ func (s *restore) run(ctx context.Context, target string) error {
 	if s.include, err = normalise(s.opt.Include); err != nil {
 		return err
 	}
+	if err := Admit(target, s.opt.Policy); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return err
 	}
@@ -96,9 +99,6 @@ func (s *restore) run(ctx context.Context, target string) error {
 		return err
 	}
 	defer s.root.release()
-	if err := s.admit(); err != nil {
-		return err
-	}
 	if s.opt.Policy == Overwrite {
 		if err := removeLeftovers(s.root); err != nil {
 			return err
@@ -170,23 +170,6 @@ func normalise(paths []string) ([]string, error) {
 // beneathKey reports whether a key lies in the directory with the key above.
 func beneathKey(key, above string) bool {
 	return len(key) > len(above) && key[:len(above)] == above && key[len(above)] == 0
-}
-
-// admit checks that the policy allows what is in the target.
-func (s *restore) admit() error {
-	if s.opt.Policy != RefuseNonEmpty {
-		return nil
-	}
-	names, err := s.root.names()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if name != "lost+found" {
-			return fmt.Errorf("%w: %q is in it", ErrNotEmpty, name)
-		}
-	}
-	return nil
 }
 
 // subtree restores one entry with all beneath, in its directories.
