@@ -73,8 +73,8 @@ func TestDataOfClaimsIsSaidToBeMissing(t *testing.T) {
 		want    []snapshot.Result
 	}{
 		{nil, []snapshot.Result{{Severity: snapshot.Warning, Item: "persistentvolumeclaims", Message: "the data of 2 PersistentVolumeClaims is not in this backup"}}},
-		{[]Volume{{"data", folder}}, []snapshot.Result{{Severity: snapshot.Warning, Item: "persistentvolumeclaims", Message: "the data of 1 PersistentVolumeClaim is not in this backup"}}},
-		{[]Volume{{"data", folder}, {"claims-logs", folder}}, nil},
+		{[]Volume{{"data", folder}, {"claims-data", folder}}, []snapshot.Result{{Severity: snapshot.Warning, Item: "persistentvolumeclaims", Message: "the data of 1 PersistentVolumeClaim is not in this backup"}}},
+		{[]Volume{{"claims-data", folder}, {"claims-logs", folder}}, nil},
 	} {
 		result := l.run(Plan{Filter: filter, Volumes: test.volumes})
 		if diff := cmp.Diff(test.want, result.Results, cmp.AllowUnexported(snapshot.Result{})); diff != "" || !result.Complete() {

@@ -155,11 +155,11 @@ func (m *merge) walk(ctx context.Context, w walker) error {
 	return nil
 }
 
-// lacksData reports whether an object is a claim whose data no volume of the plan brings along, by the
-// claim's name or by NAMESPACE-NAME.
+// lacksData reports whether an object is a claim whose data no volume of the plan brings along under the
+// name NAMESPACE-NAME. The claim's name alone is not enough: many namespaces have a claim called data.
 func (p Plan) lacksData(k kube.Key) bool {
 	return k.Group == "" && k.Resource == "persistentvolumeclaims" && !slices.ContainsFunc(p.Volumes, func(v Volume) bool {
-		return v.Name == k.Name || v.Name == k.Namespace+"-"+k.Name
+		return v.Name == k.Namespace+"-"+k.Name
 	})
 }
 

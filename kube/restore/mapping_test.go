@@ -2,6 +2,7 @@ package restore
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,6 +60,11 @@ func TestCopyTakesNothingFromItsOriginal(t *testing.T) {
 		if want := "skipped: it is there, and belongs to the original namespace"; found[name] != want {
 			t.Errorf("%s is %q, want %q", name, found[name], want)
 		}
+	}
+	if !slices.ContainsFunc(r.Warnings, func(w string) bool {
+		return strings.Contains(w, "the copy goes without") && strings.Contains(w, "shop-may-pay")
+	}) {
+		t.Errorf("warnings %q do not say what the copy goes without", r.Warnings)
 	}
 	if s.get("v1", "PersistentVolumeClaim", "shop-copy", "data") == nil {
 		t.Error("the copy has no claim")

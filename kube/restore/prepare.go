@@ -102,6 +102,20 @@ func Prepare(ctx context.Context, d Deps, p Plan) (*Prepared, error) {
 	return prepared, b.prepare(ctx)
 }
 
+// warnOfOriginals names what a copy of a namespace has to do without, such as rights and volumes, since
+// it serves the original.
+func (b *preparer) warnOfOriginals() {
+	var left []string
+	for _, a := range b.Actions {
+		if a.Reason == reasonOriginal {
+			left = append(left, a.Key.String())
+		}
+	}
+	if len(left) > 0 {
+		b.Warnings = append(b.Warnings, fmt.Sprintf("what serves the original namespace is left to it, and the copy goes without: %s", strings.Join(left, ", ")))
+	}
+}
+
 // prepare decides on the actions and puts them in order.
 func (b *preparer) prepare(ctx context.Context) error {
 	if err := b.look(ctx); err != nil {
@@ -118,6 +132,7 @@ func (b *preparer) prepare(ctx context.Context) error {
 		k := kube.Key{Resource: "namespaces", Name: name}
 		b.Actions = append(b.Actions, Action{Key: k, Target: b.mapping.key(k), Wave: waveNamespaces}.refused("the backup has no such namespace"))
 	}
+	b.warnOfOriginals()
 	b.addNamespaces()
 	b.setDepths()
 	slices.SortStableFunc(b.Actions, func(x, y Action) int {

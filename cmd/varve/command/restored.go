@@ -53,6 +53,7 @@ func (r *restored) plan(p *restore.Prepared, targets []restore.Volume) {
 		r.Objects = append(r.Objects, objectOf(a))
 		r.Counts[string(a.Verb)]++
 	}
+	r.Failed = r.Counts[string(restore.Refuse)]
 	for i, v := range p.Volumes {
 		r.Volumes = append(r.Volumes, restoredVolume{Name: v.Name, Path: wild(targets[i].Path), Entries: v.Root.Count, Bytes: int64(v.Root.Bytes)})
 	}
@@ -108,11 +109,14 @@ func (a *app) showRestored(r restored) error {
 	case r.Failed == 0:
 		return nil
 	}
-	if r.damaged {
-		return failure{err: fmt.Errorf("the repository is damaged, and the restore incomplete: %s failed", counted(r.Failed, "item")),
-			code: exitDamaged, hint: damageHint}
+	verdict := "is incomplete: " + counted(r.Failed, "item") + " failed"
+	if r.DryRun {
+		verdict = "would be incomplete: " + counted(r.Failed, "item") + " cannot be restored"
 	}
-	return failure{err: fmt.Errorf("the restore is incomplete: %s failed", counted(r.Failed, "item")), code: exitIncomplete,
+	if r.damaged {
+		return failure{err: errors.New("the repository is damaged, and the restore " + verdict), code: exitDamaged, hint: damageHint}
+	}
+	return failure{err: errors.New("the restore " + verdict), code: exitIncomplete,
 		hint: "mend what the messages name and run it again: what is there already is left alone"}
 }
 
