@@ -130,3 +130,26 @@ func TestFindingNamesTheSnapshotsItTouches(t *testing.T) {
 	}
 	t.Errorf("findings %+v, want one of %s that touches %v and %v", report.Findings, pack, touched.ID, again.ID)
 }
+
+// A local cache hides a damaged segment from whoever reads, and not from a check.
+func TestCheckReadsSegmentsThatTheCacheHas(t *testing.T) {
+	b, _ := everyKind(t)
+	cache := t.TempDir()
+	reopen(t, b, cache)
+	var segment string
+	for name := range names(t, b) {
+		if strings.HasPrefix(name, journal.SegmentFolder) {
+			segment = name
+		}
+	}
+	if err := b.Damage(segment, func(d []byte) []byte { d[len(d)/2] ^= 1; return d }); err != nil {
+		t.Fatal(err)
+	}
+	report, err := reopen(t, b, cache).Check(t.Context(), CheckOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Findings) != 1 || report.Findings[0].Object != segment {
+		t.Errorf("findings %+v, want the segment %s", report.Findings, segment)
+	}
+}
