@@ -27,6 +27,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/varve-dev/varve/repo/storage"
+	"github.com/varve-dev/varve/repo/storage/dial"
 )
 
 // Process is what a run of the program gets from outside. Environment variables and the current
@@ -38,6 +41,10 @@ type Process struct {
 	// PasswordWork is the cost of the password slots that are made, see seal.PasswordRecipient. Only
 	// tests set it.
 	PasswordWork int
+
+	// Dial opens the buckets that URLs name. Nil stands for [dial.Open]; tests put a store that fails
+	// between the program and its disk.
+	Dial func(ctx context.Context, url string, o dial.Options) (storage.Bucket, error)
 }
 
 // app is one run of the program: where it comes from, and the flags that all commands have.
@@ -71,6 +78,9 @@ func Main(p Process) int {
 			}
 		}
 	}()
+	if p.Dial == nil {
+		p.Dial = dial.Open
+	}
 	a := &app{Process: p}
 	err := a.root().ExecuteContext(ctx)
 	if err != nil && context.Cause(ctx) != nil {

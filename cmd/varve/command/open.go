@@ -74,7 +74,7 @@ func (a *app) withRepository(ctx context.Context, use func(*session) error) (err
 	if err != nil {
 		return err
 	}
-	b, err := dial.Open(ctx, url, dial.Options{})
+	b, err := a.Dial(ctx, url, dial.Options{})
 	if err != nil {
 		return misnamed(url, refused(err))
 	}

@@ -39,7 +39,7 @@ Given as --fingerprint, it shows that nobody has put another repository in the p
 			if err != nil {
 				return err
 			}
-			b, err := dial.Open(c.Context(), url, dial.Options{Create: true})
+			b, err := a.Dial(c.Context(), url, dial.Options{Create: true})
 			if err != nil {
 				return misnamed(url, refused(err))
 			}
