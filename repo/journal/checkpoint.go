@@ -76,7 +76,7 @@ func FindCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, belo
 		if err == nil {
 			return s, v, nil
 		}
-		if !errors.Is(err, ErrDamaged) && !errors.Is(err, storage.ErrNotFound) {
+		if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrRules) && !errors.Is(err, storage.ErrNotFound) {
 			return nil, Vouched{}, err
 		}
 	}

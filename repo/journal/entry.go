@@ -69,7 +69,7 @@ type Entry struct {
 	Segments    []SegmentAdded `cbor:"9,keyasint,omitempty"`
 	Snapshots   []Snapshot     `cbor:"10,keyasint,omitempty"`
 	Forget      []Forget       `cbor:"11,keyasint,omitempty"`
-	Unforget    []SnapshotID   `cbor:"12,keyasint,omitempty"`
+	Unforget    []Unforget     `cbor:"12,keyasint,omitempty"`
 	Hold        []SnapshotID   `cbor:"13,keyasint,omitempty"`
 	Release     []SnapshotID   `cbor:"14,keyasint,omitempty"`
 	Revive      *Packs         `cbor:"15,keyasint,omitempty"`
@@ -129,7 +129,14 @@ type Forget struct {
 	Why string     `cbor:"3,keyasint,omitempty"`
 }
 
-// Copy is a blob in one pack.
+// Unforget says that a forgotten snapshot is live again. Refs are the packs that hold all it reaches;
+// without them it can only come back as long as no prune has marked without it.
+type Unforget struct {
+	ID   SnapshotID `cbor:"1,keyasint"`
+	Refs *Packs     `cbor:"2,keyasint,omitempty"`
+}
+
+// Copy is a blob in one pack. The zero blob stands for every blob of the pack.
 type Copy struct {
 	Blob blob.Ref `cbor:"1,keyasint"`
 	Pack uint32   `cbor:"2,keyasint"`
@@ -269,6 +276,9 @@ func (e *Entry) sets() []*Packs {
 	}
 	for _, sn := range e.Snapshots {
 		all = append(all, sn.Refs)
+	}
+	for _, u := range e.Unforget {
+		all = append(all, u.Refs)
 	}
 	return all
 }

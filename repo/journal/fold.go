@@ -3,9 +3,18 @@ package journal
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/varve-dev/varve/repo/blob"
 )
+
+// rules is the version of what this file does. A stored state of another version may tell something else
+// than the entries would, so it is not used. Whoever changes what an entry does to a state counts it up.
+const rules = 1
+
+// forgottenFor is how long the state remembers a snapshot that a prune has marked without, by the clocks
+// of who wrote the entries. It bounds the state; nothing safe depends on it.
+const forgottenFor = 30 * 24 * time.Hour
 
 // Apply folds one entry into the state. It fails only when the entry does not follow: wrong number or
 // broken chain. An entry that follows but breaks a precondition is void: the state moves past it and
@@ -16,6 +25,9 @@ func (s *State) Apply(e *Stored) error {
 	}
 	if e.Prev != s.Head {
 		return fmt.Errorf("entry %d does not follow entry %d as it was read before: %w", e.Seq, s.Next-1, ErrRolledBack)
+	}
+	if e.Seq == 0 {
+		s.Rules = rules
 	}
 	if s.Validate(&e.Entry) == nil {
 		s.take(e)
@@ -47,15 +59,17 @@ func (s *State) validateGenesis(e *Entry) error {
 	return nil
 }
 
-// validateAdded: a pack's name is new, also among those dropped and given up. Only one can be inline.
+// validateAdded: a pack's name is new, also among those dropped and given up, and its table is somewhere.
+// Only one can be inline.
 func (s *State) validateAdded(e *Entry) error {
 	inline := 0
 	seen := map[blob.Hash]bool{}
-	for _, a := range e.Add {
+	for i, a := range e.Add {
+		number := uint32(len(s.Packs) + i)
 		if _, known := s.Number(a.Name); known || seen[a.Name] || s.IsGivenUp(a.Name) {
 			return invalid("pack %s was there before", a.Name.Short())
 		}
-		if _, err := blob.DecodeRows(a.Rows); err != nil || a.Size <= 0 {
+		if rows, err := blob.DecodeRows(a.Rows); err != nil || a.Size <= 0 || len(rows) == 0 && !e.covers(number) {
 			return invalid("pack %s has no readable table", a.Name.Short())
 		}
 		seen[a.Name] = true
@@ -107,7 +121,7 @@ func (s *State) validateSnapshots(e *Entry) error {
 			return invalid("there is a snapshot of backup %s", sn.UID)
 		}
 		for n := range members(sn.Refs) {
-			if !s.Usable(n) && (e.Revive == nil || !e.Revive.Contains(n)) {
+			if !s.reliable(n, e) {
 				return invalid("snapshot %v relies on pack %d, which is not live", sn.ID, n)
 			}
 		}
@@ -118,6 +132,11 @@ func (s *State) validateSnapshots(e *Entry) error {
 		}
 	}
 	return nil
+}
+
+// reliable reports whether a pack is live once the entry is folded.
+func (s *State) reliable(pack uint32, e *Entry) bool {
+	return s.Usable(pack) || (e.Revive != nil && e.Revive.Contains(pack))
 }
 
 // validateForgets: an entry does one thing to a snapshot, and one that is possible.
@@ -133,9 +152,15 @@ func (s *State) validateForgets(e *Entry) error {
 			return invalid("snapshot %v is not live, held, or named twice", f.ID)
 		}
 	}
-	for _, id := range e.Unforget {
-		if !s.CanAdopt(id) || twice(id) {
-			return invalid("snapshot %v cannot come back", id)
+	for _, u := range e.Unforget {
+		adopted := u.Refs == nil || u.Refs.IsEmpty()
+		if s.forgotten(u.ID) < 0 || (adopted && !s.CanAdopt(u.ID)) || twice(u.ID) {
+			return invalid("snapshot %v cannot come back", u.ID)
+		}
+		for n := range members(u.Refs) {
+			if !s.reliable(n, e) {
+				return invalid("snapshot %v relies on pack %d, which is not live", u.ID, n)
+			}
 		}
 	}
 	for _, id := range slices.Concat(e.Hold, e.Release) {
@@ -146,26 +171,28 @@ func (s *State) validateForgets(e *Entry) error {
 	return nil
 }
 
-// validatePrune: no other prune came after this one marked, and what it does fits each pack's status.
+// validatePrune: nothing came after this prune marked that it had to know, and what it does fits each
+// pack's status.
 func (s *State) validatePrune(e *Entry) error {
 	p := e.Prune
 	if p == nil {
 		return nil
 	}
-	if p.Base > s.Next || (p.Base <= s.Prunes.Last && p.ID != s.Prunes.ID) {
-		return invalid("another prune came after base %d", p.Base)
+	if p.Base > s.Next || s.Overtaken(p.ID, p.Base) {
+		return invalid("a prune of base %d was overtaken", p.Base)
 	}
 	if len(e.Snapshots)+len(e.Unforget) > 0 {
 		return invalid("a snapshot came together with a prune that marked without it")
 	}
 	for n := range members(p.Retire) {
-		if !s.Usable(n) {
-			return invalid("pack %d is retired but not live", n)
+		if !s.Usable(n) || s.ReliedSince(n, p.Base) {
+			return invalid("pack %d is retired but not live, or relied on since", n)
 		}
 	}
 	for n := range members(p.Drop) {
-		if int(n) >= len(s.Packs) || s.Packs[n].Status != RetiredPack || (e.Revive != nil && e.Revive.Contains(n)) {
-			return invalid("pack %d is dropped but not retired, or revived as well", n)
+		if int(n) >= len(s.Packs) || s.Packs[n].Status != RetiredPack || s.ReliedSince(n, p.Base) ||
+			(e.Revive != nil && e.Revive.Contains(n)) {
+			return invalid("pack %d is dropped but not retired, or revived", n)
 		}
 	}
 	for _, o := range p.Orphans {
@@ -174,12 +201,35 @@ func (s *State) validatePrune(e *Entry) error {
 			return invalid("object %s is no orphan", o.Short())
 		}
 	}
-	for _, g := range p.Segments {
-		if s.segment(g) < 0 {
-			return invalid("segment %s is replaced but not live", g.Short())
+	return s.validateReplaced(e)
+}
+
+// validateReplaced: the table of every pack that is not dropped stays in some segment, or loose.
+func (s *State) validateReplaced(e *Entry) error {
+	bare := NewPacks()
+	for _, name := range e.Prune.Segments {
+		i := s.segment(name)
+		if i < 0 {
+			return invalid("segment %s is replaced but not live", name.Short())
+		}
+		bare.Or(s.Segments[i].Packs)
+	}
+	for _, g := range s.Segments {
+		if !slices.Contains(e.Prune.Segments, g.Name) {
+			bare.AndNot(g.Packs)
+		}
+	}
+	for n := range members(bare) {
+		if s.Packs[n].Status != DroppedPack && len(s.Packs[n].Rows) == 0 && !e.covers(n) {
+			return invalid("the table of pack %d would be in no segment", n)
 		}
 	}
 	return nil
+}
+
+// covers reports whether a segment of the entry holds the table of a pack.
+func (e *Entry) covers(pack uint32) bool {
+	return slices.ContainsFunc(e.Segments, func(g SegmentAdded) bool { return g.Packs != nil && g.Packs.Contains(pack) })
 }
 
 // adds reports whether the entry itself names an object for the first time.
@@ -200,6 +250,9 @@ func (s *State) take(e *Stored) {
 	s.takePacks(e)
 	s.takeSnapshots(e)
 	s.damage(e.Damaged)
+	if len(e.Damaged) > 0 {
+		s.Upset = e.Seq
+	}
 	if e.Checkpoint != nil && e.Checkpoint.Next > s.Checkpoint.Next {
 		s.Checkpoint = *e.Checkpoint
 	}
@@ -217,7 +270,7 @@ func (s *State) takePacks(e *Stored) {
 		s.addPack(p)
 	}
 	for _, g := range e.Segments {
-		s.Segments = append(s.Segments, SegmentInfo{Name: g.Name, Size: g.Size})
+		s.Segments = append(s.Segments, SegmentInfo(g))
 		for n := range members(g.Packs) {
 			s.Packs[n].Rows = nil
 		}
@@ -225,13 +278,24 @@ func (s *State) takePacks(e *Stored) {
 	for n := range members(e.Revive) {
 		s.Packs[n].Status, s.Packs[n].Retired = LivePack, 0
 	}
+	s.rely(e.Revive, e.Seq)
 }
 
 func (s *State) takeSnapshots(e *Stored) {
 	for _, sn := range e.Snapshots {
 		s.addSnapshot(Live{Snapshot: sn, Entry: e.Seq})
+		s.rely(sn.Refs, e.Seq)
+		if len(sn.Adopts) > 0 {
+			s.Upset = e.Seq
+		}
 	}
-	s.forget(e.Forget, e.Seq)
+	s.forget(e)
+	for _, u := range e.Unforget {
+		s.rely(u.Refs, e.Seq)
+		if u.Refs == nil || u.Refs.IsEmpty() {
+			s.Upset = e.Seq
+		}
+	}
 	s.unforget(e.Unforget)
 	for _, id := range e.Hold {
 		s.Snapshots[s.live(id)].Held = true
@@ -251,6 +315,15 @@ func (s *State) takePrune(e *Stored) {
 		s.Packs[n].Status, s.Packs[n].Rows = DroppedPack, nil
 	}
 	s.Segments = slices.DeleteFunc(s.Segments, func(i SegmentInfo) bool { return slices.Contains(p.Segments, i.Name) })
-	s.giveUp(p.Orphans)
-	s.giveUp(p.Segments)
+	s.giveUp(p.Orphans, e.Time)
+	s.giveUp(p.Segments, e.Time)
+	s.forgetDamage(p.Drop)
+	s.thin(p.Base, e.Time)
+}
+
+// rely notes that an entry names packs as something to rely on.
+func (s *State) rely(packs *Packs, at uint64) {
+	for n := range members(packs) {
+		s.Packs[n].Relied = at
+	}
 }

@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/varve-dev/varve/repo/blob"
 )
@@ -23,7 +24,25 @@ func folded(t *testing.T, entries ...Entry) *State {
 	return s
 }
 
-func add(n byte) Entry { return Entry{Add: []Added{{Name: blob.Hash{n}, Size: 1}}} }
+// table is that of a pack which holds one blob.
+var table = blob.AppendRows(nil, []blob.Row{{ID: blob.ID{1}, Class: blob.Data, Offset: 100, Stored: 10, Plain: 10}})
+
+func added(n byte) Added { return Added{Name: blob.Hash{n}, Size: 1, Rows: table} }
+
+func add(n byte) Entry { return Entry{Add: []Added{added(n)}} }
+
+func inline(n byte) Added {
+	a := added(n)
+	a.Inline = true
+	return a
+}
+
+// merging is a prune that replaces segment 50 by segment 52.
+func merging(id byte, base uint64, packs *Packs) Entry {
+	e := prune(id, base, Prune{Segments: []blob.Hash{{50}}})
+	e.Segments = []SegmentAdded{{Name: blob.Hash{52}, Packs: packs}}
+	return e
+}
 
 func prune(id byte, base uint64, p Prune) Entry {
 	p.ID, p.Base = TxID{id}, base
@@ -51,6 +70,10 @@ func TestEntryThatBreaksAPreconditionIsVoid(t *testing.T) {
 	marked := append(forgotten[:5:5], prune(3, 6, Prune{}))
 	merged := append(live[:4:4], Entry{Segments: []SegmentAdded{{Name: blob.Hash{50}, Packs: NewPacks(0)}}},
 		Entry{Segments: []SegmentAdded{{Name: blob.Hash{51}, Packs: NewPacks(0)}}, Prune: &Prune{Base: 6, Segments: []blob.Hash{{50}}}})
+	gone := append(forgotten[:5:5], prune(3, 6, Prune{Retire: NewPacks(0)}))
+	relied := append(live[:4:4], relying(3, Snapshot{Refs: NewPacks(0)}))
+	damaged := append(live[:4:4], Entry{Damaged: []Copy{{Pack: 1}}})
+	adopted := append(forgotten[:5:5], relying(3, Snapshot{Inherits: []SnapshotID{{1}}, Adopts: []SnapshotID{{1}}}))
 	held := append(live[:4:4], Entry{Hold: []SnapshotID{{1}}})
 	for name, c := range map[string]struct {
 		before []Entry
@@ -62,8 +85,10 @@ func TestEntryThatBreaksAPreconditionIsVoid(t *testing.T) {
 		"a pack that is there":                         {live, add(1), false},
 		"a pack that was dropped":                      {dropped, add(1), false},
 		"a pack that was given up as an orphan":        {dropped, add(77), false},
-		"one pack twice":                               {live, Entry{Add: []Added{{Name: blob.Hash{9}, Size: 1}, {Name: blob.Hash{9}, Size: 1}}}, false},
-		"two inline packs":                             {live, Entry{Add: []Added{{Name: blob.Hash{8}, Size: 1, Inline: true}, {Name: blob.Hash{9}, Size: 1, Inline: true}}}, false},
+		"one pack twice":                               {live, Entry{Add: []Added{added(9), added(9)}}, false},
+		"two inline packs":                             {live, Entry{Add: []Added{inline(8), inline(9)}}, false},
+		"no table at all":                              {live, Entry{Add: []Added{{Name: blob.Hash{9}, Size: 1}}}, false},
+		"a table in a segment of the entry":            {live, Entry{Add: []Added{{Name: blob.Hash{9}, Size: 1}}, Segments: []SegmentAdded{{Packs: NewPacks(2)}}}, true},
 		"a table that is none":                         {live, Entry{Add: []Added{{Name: blob.Hash{9}, Size: 1, Rows: []byte("x")}}}, false},
 		"a snapshot on a live pack":                    {live, relying(9, Snapshot{Refs: NewPacks(0, 1)}), true},
 		"a snapshot on an unknown pack":                {live, relying(9, Snapshot{Refs: NewPacks(7)}), false},
@@ -86,14 +111,32 @@ func TestEntryThatBreaksAPreconditionIsVoid(t *testing.T) {
 		"forget twice":                                 {forgotten, forget(1), false},
 		"forget of a held snapshot":                    {held, forget(1), false},
 		"forget after release":                         {append(held[:5:5], Entry{Release: []SnapshotID{{1}}}), forget(1), true},
-		"unforget":                                     {forgotten, Entry{Unforget: []SnapshotID{{1}}}, true},
-		"unforget after a prune marked":                {marked, Entry{Unforget: []SnapshotID{{1}}}, false},
+		"unforget":                                     {forgotten, Entry{Unforget: []Unforget{{ID: SnapshotID{1}}}}, true},
+		"unforget after a prune marked":                {marked, Entry{Unforget: []Unforget{{ID: SnapshotID{1}}}}, false},
+		"unforget with its packs after a prune marked": {marked, Entry{Unforget: []Unforget{{ID: SnapshotID{1}, Refs: NewPacks(0)}}}, true},
+		"unforget with packs that are not there":       {marked, Entry{Unforget: []Unforget{{ID: SnapshotID{1}, Refs: NewPacks(7)}}}, false},
+		"unforget with a retired pack":                 {gone, Entry{Unforget: []Unforget{{ID: SnapshotID{1}, Refs: NewPacks(0)}}}, false},
+		"unforget that revives its pack":               {gone, Entry{Revive: NewPacks(0), Unforget: []Unforget{{ID: SnapshotID{1}, Refs: NewPacks(0)}}}, true},
 		"hold of what is not live":                     {forgotten, Entry{Hold: []SnapshotID{{1}}}, false},
 		"retire of a retired pack":                     {retired, prune(9, 6, Prune{Retire: NewPacks(0)}), false},
 		"drop of a live pack":                          {live, prune(9, 5, Prune{Drop: NewPacks(0)}), false},
 		"drop of a retired pack":                       {retired, prune(9, 6, Prune{Drop: NewPacks(0)}), true},
 		"a prune that marked before another prune":     {retired, prune(9, 5, Prune{Drop: NewPacks(0)}), false},
 		"a later step of the same prune":               {retired, prune(1, 5, Prune{Retire: NewPacks(1)}), true},
+		"retire of a pack relied on before the mark":   {relied, prune(9, 6, Prune{Retire: NewPacks(0)}), true},
+		"retire of a pack relied on since":             {relied, prune(9, 5, Prune{Retire: NewPacks(0)}), false},
+		"retire of another pack meanwhile":             {relied, prune(9, 5, Prune{Retire: NewPacks(1)}), true},
+		"retire of a pack that came back since":        {append(gone[:6:6], Entry{Revive: NewPacks(0)}), prune(3, 6, Prune{Retire: NewPacks(0)}), false},
+		"a prune that marked before a damage":          {damaged, prune(9, 5, Prune{Retire: NewPacks(0)}), false},
+		"a prune that marked after a damage":           {damaged, prune(9, 6, Prune{Retire: NewPacks(0)}), true},
+		"a prune that marked before an adoption":       {adopted, prune(9, 6, Prune{Retire: NewPacks(0)}), false},
+		"a prune that marked before an unforget":       {append(forgotten[:5:5], Entry{Unforget: []Unforget{{ID: SnapshotID{1}}}}), prune(9, 6, Prune{Retire: NewPacks(0)}), false},
+		"a later step of a prune, after a damage":      {append(retired[:5:5], damaged[4]), prune(1, 5, Prune{Retire: NewPacks(1)}), false},
+		"a segment replaced by nothing":                {merged[:5], prune(9, 6, Prune{Segments: []blob.Hash{{50}}}), false},
+		"a segment replaced by one that holds less":    {merged[:5], merging(9, 6, NewPacks(1)), false},
+		"a segment replaced by one that holds more":    {merged[:5], merging(9, 6, NewPacks(0, 1)), true},
+		"a segment replaced without a dropped pack":    {append(merged[:5:5], prune(1, 6, Prune{Retire: NewPacks(0)}), prune(2, 7, Prune{Drop: NewPacks(0)})), merging(9, 8, NewPacks(1)), true},
+		"a segment replaced without a retired pack":    {append(merged[:5:5], prune(1, 6, Prune{Retire: NewPacks(0)})), merging(9, 7, NewPacks(1)), false},
 		"a prune from the future":                      {live, prune(9, 50, Prune{}), false},
 		"a known pack as an orphan":                    {live, prune(9, 5, Prune{Orphans: []blob.Hash{{1}}}), false},
 		"an unknown segment replaced":                  {live, prune(9, 5, Prune{Segments: []blob.Hash{{1}}}), false},
@@ -102,9 +145,9 @@ func TestEntryThatBreaksAPreconditionIsVoid(t *testing.T) {
 		"a segment of the entry's own pack":            {live, Entry{Add: add(9).Add, Segments: []SegmentAdded{{Packs: NewPacks(2)}}}, true},
 		"forget of one snapshot twice over":            {live, Entry{Forget: []Forget{{ID: SnapshotID{1}}, {ID: SnapshotID{1}}}}, false},
 		"forget and hold at once":                      {live, Entry{Forget: []Forget{{ID: SnapshotID{1}}}, Hold: []SnapshotID{{1}}}, false},
-		"unforget of one snapshot twice over":          {forgotten, Entry{Unforget: []SnapshotID{{1}, {1}}}, false},
+		"unforget of one snapshot twice over":          {forgotten, Entry{Unforget: []Unforget{{ID: SnapshotID{1}}, {ID: SnapshotID{1}}}}, false},
 		"a snapshot beside a prune":                    {live, Entry{Prune: &Prune{Base: 5, Retire: NewPacks(0)}, Snapshots: []Snapshot{{ID: SnapshotID{9}, Refs: NewPacks(0)}}}, false},
-		"unforget beside a prune":                      {forgotten, Entry{Prune: &Prune{Base: 6}, Unforget: []SnapshotID{{1}}}, false},
+		"unforget beside a prune":                      {forgotten, Entry{Prune: &Prune{Base: 6}, Unforget: []Unforget{{ID: SnapshotID{1}}}}, false},
 		"drop of a pack that is revived at once":       {retired, Entry{Prune: &Prune{ID: TxID{9}, Base: 6, Drop: NewPacks(0)}, Revive: NewPacks(0)}, false},
 		"what is left of a dropped pack as an orphan":  {dropped, prune(9, 7, Prune{Orphans: []blob.Hash{{1}}}), true},
 		"a pack of the entry itself as an orphan":      {live, Entry{Add: add(9).Add, Prune: &Prune{ID: TxID{9}, Base: 5, Orphans: []blob.Hash{{9}}}}, false},
@@ -163,7 +206,7 @@ func TestSnapshotIsFoundWhateverCameBefore(t *testing.T) {
 	uids := map[byte]string{1: "a", 2: "b", 3: "c", 4: "d"}
 	s := folded(t, relying(1, Snapshot{UID: "a"}), relying(2, Snapshot{UID: "b"}), relying(3, Snapshot{UID: "c"}),
 		Entry{Forget: []Forget{{ID: SnapshotID{1}}, {ID: SnapshotID{3}}}},
-		relying(4, Snapshot{UID: "d"}), Entry{Unforget: []SnapshotID{{1}}}, Entry{Hold: []SnapshotID{{4}}})
+		relying(4, Snapshot{UID: "d"}), Entry{Unforget: []Unforget{{ID: SnapshotID{1}}}}, Entry{Hold: []SnapshotID{{4}}})
 	var order []byte
 	for _, l := range s.Snapshots {
 		order = append(order, l.ID[0])
@@ -184,5 +227,54 @@ func TestSnapshotIsFoundWhateverCameBefore(t *testing.T) {
 	}
 	if !s.CanAdopt(SnapshotID{3}) || s.CanAdopt(SnapshotID{1}) {
 		t.Error("of the two that were forgotten, only the one still forgotten can be adopted")
+	}
+}
+
+func TestDamageOfAWholePackIsThatOfItsBlobs(t *testing.T) {
+	one, other := blob.Ref{Class: blob.Data, ID: blob.ID{1}}, blob.Ref{Class: blob.Data, ID: blob.ID{2}}
+	s := folded(t, add(1), add(2), Entry{Damaged: []Copy{{Pack: 0}, {Blob: one, Pack: 1}}})
+	for c, want := range map[Copy]bool{
+		{Blob: one, Pack: 0}: true, {Blob: other, Pack: 0}: true, {Blob: one, Pack: 1}: true, {Blob: other, Pack: 1}: false,
+	} {
+		if s.IsDamaged(c) != want {
+			t.Errorf("%v in pack %d is damaged: %v, want %v", c.Blob, c.Pack, !want, want)
+		}
+	}
+	s = folded(t, add(1), Entry{Damaged: []Copy{{Pack: 0}}}, prune(1, 3, Prune{Retire: NewPacks(0)}), prune(2, 4, Prune{Drop: NewPacks(0)}))
+	if len(s.Damaged) > 0 {
+		t.Error("the damage of a dropped pack is still in the state")
+	}
+}
+
+func TestStateForgetsWhatWasForgottenLongAgo(t *testing.T) {
+	day := (24 * time.Hour).Milliseconds()
+	at := func(days int64, e Entry) Entry { e.Time = days * day; return e }
+	forget := func(n byte) Entry { return Entry{Forget: []Forget{{ID: SnapshotID{n}}}} }
+	relies := Snapshot{UID: "u", Refs: NewPacks(0), Inherits: []SnapshotID{{1}}}
+	entries := []Entry{add(1), relying(1, Snapshot{UID: "t"}), relying(2, relies), at(1, forget(1)), at(20, forget(2)), relying(3, Snapshot{Refs: NewPacks(0)})}
+	s := folded(t, append(entries, at(40, prune(1, 7, Prune{})))...)
+	if _, ok := s.OfUID("t"); ok || len(s.Forgotten) != 1 {
+		t.Error("what was forgotten 39 days before a prune marked is still in the state")
+	}
+	if l, ok := s.OfUID("u"); !ok || l.Refs != nil || l.Inherits != nil {
+		t.Errorf("what was forgotten 20 days before is %+v, %v; want its name without its packs", l, ok)
+	}
+	if l, ok := s.Snapshot(SnapshotID{3}); !ok || l.Refs != nil {
+		t.Errorf("the live snapshot is %+v, %v; want it without its packs, since the prune has marked them", l, ok)
+	}
+	if s = folded(t, append(entries, at(40, prune(1, 4, Prune{})))...); len(s.Forgotten) != 2 {
+		t.Error("a prune that marked before lets go of what it has marked")
+	}
+}
+
+func TestStateOfOtherRulesIsNotUsed(t *testing.T) {
+	s := folded(t, add(1))
+	s.Rules++
+	data, err := s.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := DecodeState(data); !errors.Is(err, ErrRules) {
+		t.Errorf("decoded: %v, want ErrRules", err)
 	}
 }

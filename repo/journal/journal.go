@@ -40,6 +40,9 @@ var (
 	// ErrRolledBack means that the journal ends before an entry that this client has already seen, or
 	// tells another history.
 	ErrRolledBack = errors.New("journal is older than what was seen before")
+	// ErrRules means that a stored state was folded by another version's rules: it says nothing, and
+	// the entries are folded again.
+	ErrRules = errors.New("state follows other rules")
 	// ErrInvalid means that an entry breaks a precondition of the fold.
 	ErrInvalid = errors.New("entry is not valid here")
 	// ErrUnsure means that a commit did not get the store's answer: the entry may stand or not. Who

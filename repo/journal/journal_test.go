@@ -66,7 +66,7 @@ func TestEntriesAreFoldedInOrder(t *testing.T) {
 	inline := []byte("the bytes of a small pack")
 	c, err := j.Commit(ctx, func(*State) (Draft, error) {
 		return Draft{Entry: Entry{
-			Add:       []Added{{Name: seal.HashOf(inline), Size: int64(len(inline)), Inline: true}},
+			Add:       []Added{{Name: seal.HashOf(inline), Size: int64(len(inline)), Rows: table, Inline: true}},
 			Snapshots: []Snapshot{{ID: SnapshotID{1}, UID: "u"}},
 		}, Inline: inline}, nil
 	})

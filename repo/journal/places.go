@@ -28,8 +28,8 @@ func (s *State) findPlaces() {
 	for i, p := range s.Packs {
 		s.at.packs[p.Name] = uint32(i)
 	}
-	for _, name := range s.GivenUp {
-		s.at.givenUp[name] = struct{}{}
+	for _, g := range s.GivenUp {
+		s.at.givenUp[g.Name] = struct{}{}
 	}
 	for _, c := range s.Damaged {
 		s.at.damaged[c] = struct{}{}
@@ -72,25 +72,25 @@ func (s *State) addSnapshot(l Live) {
 }
 
 // forget moves snapshots to those forgotten, all of an entry in one pass.
-func (s *State) forget(which []Forget, at uint64) {
-	if len(which) == 0 {
+func (s *State) forget(e *Stored) {
+	if len(e.Forget) == 0 {
 		return
 	}
-	for _, f := range which {
+	for _, f := range e.Forget {
 		s.at.gone[f.ID] = len(s.Forgotten)
-		s.Forgotten = append(s.Forgotten, Forgotten{Live: s.Snapshots[s.at.live[f.ID]], Forget: f, At: at})
+		s.Forgotten = append(s.Forgotten, Forgotten{Live: s.Snapshots[s.at.live[f.ID]], Forget: f, At: e.Seq, Time: e.Time})
 	}
 	s.Snapshots = slices.DeleteFunc(s.Snapshots, func(l Live) bool { return s.forgotten(l.ID) >= 0 })
 	s.placeLive()
 }
 
 // unforget moves snapshots back to where they were among the live ones.
-func (s *State) unforget(which []SnapshotID) {
+func (s *State) unforget(which []Unforget) {
 	if len(which) == 0 {
 		return
 	}
-	for _, id := range which {
-		s.Snapshots = append(s.Snapshots, s.Forgotten[s.at.gone[id]].Live)
+	for _, u := range which {
+		s.Snapshots = append(s.Snapshots, s.Forgotten[s.at.gone[u.ID]].Live)
 	}
 	slices.SortStableFunc(s.Snapshots, func(a, b Live) int { return cmp.Compare(a.Entry, b.Entry) })
 	s.placeLive()
@@ -98,11 +98,35 @@ func (s *State) unforget(which []SnapshotID) {
 	s.placeForgotten()
 }
 
-func (s *State) giveUp(names []blob.Hash) {
+// thin lets go of what a prune at the base has made useless: what snapshots before it rely on, since it has
+// marked that, and those that were forgotten long ago.
+func (s *State) thin(base uint64, now int64) {
+	for i := range s.Snapshots {
+		if l := &s.Snapshots[i]; l.Entry < base {
+			l.Inherits, l.Adopts, l.Refs = nil, nil, nil
+		}
+	}
+	kept := s.Forgotten[:0]
+	for _, f := range s.Forgotten {
+		if f.At < base && now-f.Time > forgottenFor.Milliseconds() {
+			delete(s.at.uids, f.UID)
+			continue
+		}
+		if f.At < base {
+			f.Inherits, f.Adopts, f.Refs = nil, nil, nil
+		}
+		kept = append(kept, f)
+	}
+	clear(s.Forgotten[len(kept):])
+	s.Forgotten = kept
+	s.placeForgotten()
+}
+
+func (s *State) giveUp(names []blob.Hash, at int64) {
 	for _, name := range names {
 		if !s.IsGivenUp(name) {
 			s.at.givenUp[name] = struct{}{}
-			s.GivenUp = append(s.GivenUp, name)
+			s.GivenUp = append(s.GivenUp, GivenUp{Name: name, Time: at})
 		}
 	}
 }
@@ -114,6 +138,19 @@ func (s *State) damage(copies []Copy) {
 			s.Damaged = append(s.Damaged, c)
 		}
 	}
+}
+
+// forgetDamage forgets the damaged copies of packs that are dropped.
+func (s *State) forgetDamage(dropped *Packs) {
+	if dropped == nil || len(s.Damaged) == 0 {
+		return
+	}
+	s.Damaged = slices.DeleteFunc(s.Damaged, func(c Copy) bool {
+		if dropped.Contains(c.Pack) {
+			delete(s.at.damaged, c)
+		}
+		return dropped.Contains(c.Pack)
+	})
 }
 
 // live returns the position of a live snapshot, or -1.

@@ -14,18 +14,20 @@ import (
 // State is what the entries up to one number say together. Its zero value is the state before entry 0.
 // Packs are numbered in the order in which entries added them, and a number is never used again.
 type State struct {
-	Next       uint64        `cbor:"1,keyasint"` // entries folded; the number of the entry to come
-	Head       blob.Hash     `cbor:"2,keyasint"` // hash of entry Next-1
-	Header     blob.Hash     `cbor:"3,keyasint"` // of varve.json, from entry 0
+	Rules      uint64        `cbor:"14,keyasint"` // of the fold that made it, see [rules]
+	Next       uint64        `cbor:"1,keyasint"`  // entries folded; the number of the entry to come
+	Head       blob.Hash     `cbor:"2,keyasint"`  // hash of entry Next-1
+	Header     blob.Hash     `cbor:"3,keyasint"`  // of varve.json, from entry 0
 	Features   []Feature     `cbor:"4,keyasint,omitempty"`
 	Packs      []Pack        `cbor:"5,keyasint,omitempty"` // by number
 	Snapshots  []Live        `cbor:"6,keyasint,omitempty"` // in the order of their entries
 	Forgotten  []Forgotten   `cbor:"7,keyasint,omitempty"`
 	Segments   []SegmentInfo `cbor:"8,keyasint,omitempty"`
-	GivenUp    []blob.Hash   `cbor:"9,keyasint,omitempty"` // objects that no entry may add any more: orphans, segments replaced
+	GivenUp    []GivenUp     `cbor:"9,keyasint,omitempty"` // objects that no entry may add any more: orphans, segments replaced
 	Damaged    []Copy        `cbor:"10,keyasint,omitempty"`
 	Checkpoint Vouched       `cbor:"11,keyasint"` // the newest one vouched for
 	Prunes     PruneMark     `cbor:"12,keyasint"`
+	Upset      uint64        `cbor:"13,keyasint,omitempty"` // newest entry that says what no prune may have overlooked: a damage, an adoption
 
 	at places
 }
@@ -50,6 +52,7 @@ type Pack struct {
 	Inline  int64     `cbor:"5,keyasint,omitempty"` // where it begins in that entry; 0: an object of its own
 	Retired int64     `cbor:"6,keyasint,omitempty"` // when, milliseconds since 1970
 	Rows    []byte    `cbor:"7,keyasint,omitempty"` // its table, as long as no segment holds it
+	Relied  uint64    `cbor:"8,keyasint,omitempty"` // newest entry that named it as something to rely on
 }
 
 // Live is a snapshot with the number of its entry.
@@ -64,12 +67,20 @@ type Forgotten struct {
 	Live
 	Forget Forget `cbor:"30,keyasint"`
 	At     uint64 `cbor:"31,keyasint"` // number of the entry that forgot it
+	Time   int64  `cbor:"32,keyasint"` // of that entry, milliseconds since 1970
 }
 
 // SegmentInfo is a live index segment.
 type SegmentInfo struct {
+	Name  blob.Hash `cbor:"1,keyasint"`
+	Size  int64     `cbor:"2,keyasint"`
+	Packs *Packs    `cbor:"3,keyasint"` // whose tables it holds; some may have been dropped since
+}
+
+// GivenUp is an object whose name will never count again.
+type GivenUp struct {
 	Name blob.Hash `cbor:"1,keyasint"`
-	Size int64     `cbor:"2,keyasint"`
+	Time int64     `cbor:"2,keyasint"` // of the entry that gave it up, milliseconds since 1970
 }
 
 // PruneMark is what later entries need to know of prunes.
@@ -140,14 +151,31 @@ func (s *State) Usable(pack uint32) bool {
 
 // IsDamaged reports whether this copy of a blob is known to be bad.
 func (s *State) IsDamaged(c Copy) bool {
-	_, ok := s.at.damaged[c]
-	return ok
+	if len(s.Damaged) == 0 {
+		return false
+	}
+	_, single := s.at.damaged[c]
+	_, whole := s.at.damaged[Copy{Pack: c.Pack}]
+	return single || whole
 }
 
 // IsGivenUp reports whether an object was given up, so that no entry may add it any more.
 func (s *State) IsGivenUp(name blob.Hash) bool {
 	_, ok := s.at.givenUp[name]
 	return ok
+}
+
+// ReliedSince reports whether an entry from the given number on names a pack as something to rely on.
+// A prune that marked before knows nothing of it and must leave the pack alone.
+func (s *State) ReliedSince(pack uint32, base uint64) bool {
+	return s.Packs[pack].Relied >= base
+}
+
+// Overtaken reports whether a prune that marked at a base has to mark again: since then another prune came, a
+// copy was found damaged that it may have kept instead of a good one, or a snapshot came back without which
+// it may have marked.
+func (s *State) Overtaken(prune TxID, base uint64) bool {
+	return (s.Prunes.Last >= base && s.Prunes.ID != prune) || s.Upset >= base
 }
 
 // CanAdopt reports whether the forgotten snapshot can be relied on again: no prune has marked without
@@ -175,6 +203,14 @@ func DecodeState(data []byte) (*State, error) {
 	}
 	if len(bytes.Trim(rest, "\x00")) > 0 {
 		return nil, fmt.Errorf("decode state: %d bytes too many: %w", len(rest), ErrDamaged)
+	}
+	if s.Rules != rules {
+		return nil, fmt.Errorf("decode state: folded by rules %d, these are %d: %w", s.Rules, rules, ErrRules)
+	}
+	for _, g := range s.Segments {
+		if g.Packs == nil || g.Packs.Validate() != nil {
+			return nil, fmt.Errorf("decode state: segment %s covers no set of packs: %w", g.Name.Short(), ErrDamaged)
+		}
 	}
 	s.findPlaces()
 	return s, nil
