@@ -13,9 +13,6 @@ import (
 	"github.com/varve-dev/varve/repo/storage"
 )
 
-// checkpointEvery is how many entries a reader without a cache folds at most, besides a checkpoint.
-const checkpointEvery = 1000
-
 // Commit is what a writer's session becomes.
 type Commit struct {
 	ID       journal.SnapshotID   // drawn by the caller, since the manifest holds it too
@@ -52,7 +49,7 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 		if err != nil {
 			return journal.Draft{}, err
 		}
-		if s.Next >= s.Checkpoint.Next+checkpointEvery {
+		if s.Next >= s.Checkpoint.Next+w.repo.limits.Checkpoint {
 			if checkpoint == nil { // else it was stored before a race was lost, and serves as well
 				checkpoint = w.storeCheckpoint(ctx, s)
 			}
@@ -90,7 +87,7 @@ func (w *Writer) finish() (inline []byte, err error) {
 	}
 	w.err = ErrClosed
 	open := []*pack.Builder{w.nodes, w.data}
-	if w.nodes.Size()+w.data.Size() < journal.MaxInline/2 { // far from where padding could decide
+	if w.nodes.Size()+w.data.Size() < w.repo.limits.Inline/2 { // far from where padding could decide
 		w.data.Absorb(w.nodes)
 		open = []*pack.Builder{w.data}
 	}
@@ -102,7 +99,7 @@ func (w *Writer) finish() (inline []byte, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if inline != nil || len(last.Data) > journal.MaxInline {
+		if inline != nil || len(last.Data) > w.repo.limits.Inline {
 			w.send(last)
 			continue
 		}

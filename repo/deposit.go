@@ -16,13 +16,8 @@ import (
 // will rely as on any other. So a run that is interrupted has not worked in vain, an entry stays small
 // however much a session writes, and so does an index segment.
 
-const (
-	// depositEvery is how many stored packs make a deposit: half a gigabyte.
-	depositEvery = 16
-
-	// depositTime bounds the last deposit of a session that ends without a snapshot.
-	depositTime = 5 * time.Second
-)
+// depositTime bounds the last deposit of a session that ends without a snapshot.
+const depositTime = 5 * time.Second
 
 // ownPack is a pack of a session that the journal does not know yet.
 type ownPack struct {

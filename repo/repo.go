@@ -62,6 +62,7 @@ type OpenOptions struct {
 	CacheDir    string          // folder of all local caches; empty: work in memory
 	Recovery    hpke.PrivateKey // reads what a write-only repository has sealed to it
 	SkipVerify  bool            // do not open each blob again before it is stored
+	Limits      Limits          // the defaults suit every repository
 }
 
 // Repository is an open repository. It is safe for concurrent use and holds nothing that must be
@@ -74,6 +75,7 @@ type Repository struct {
 	cache   *index.Cache
 	packs   *packReader
 	verify  bool
+	limits  Limits
 
 	inMemory bool // there is no local cache, by choice
 
@@ -99,7 +101,8 @@ func Open(ctx context.Context, b storage.Bucket, o OpenOptions) (*Repository, er
 	if o.Fingerprint != "" && o.Fingerprint != master.Fingerprint() {
 		return nil, fmt.Errorf("open %s: fingerprint is %s: %w", b, master.Fingerprint(), ErrFingerprint)
 	}
-	r := &Repository{bucket: b, header: header, keys: seal.Derive(master, header.Repository), verify: !o.SkipVerify, inMemory: o.CacheDir == ""}
+	r := &Repository{bucket: b, header: header, keys: seal.Derive(master, header.Repository), verify: !o.SkipVerify,
+		limits: o.Limits.orDefaults(), inMemory: o.CacheDir == ""}
 	cacheDir := ""
 	if o.CacheDir != "" {
 		url := seal.HashOf([]byte(b.String()))

@@ -19,10 +19,6 @@ import (
 
 const labelSize = 16
 
-// maxLoose is how many rows stay in journal entries and checkpoints before a commit gathers them in a
-// segment: it bounds the size of the state and the memory of every reader.
-const maxLoose = 8192
-
 func sealSegment(keys *seal.Keys, plain []byte) []byte {
 	bare := labelSize + seal.Overhead + 4 + len(plain)
 	padded := make([]byte, 0, seal.Padded(bare)-labelSize-seal.Overhead)
@@ -80,7 +76,7 @@ func (r *Repository) gather(added []journal.Added) (*gathered, []byte, error) {
 			}
 		}
 	})
-	if err != nil || rows < maxLoose {
+	if err != nil || rows < r.limits.Loose {
 		return nil, nil, err
 	}
 	plain, err := index.EncodeSegment(tables)

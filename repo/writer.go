@@ -40,7 +40,7 @@ type Writer struct {
 	err       error          // the first failure; nothing is accepted after it
 
 	depositing   sync.Mutex // one at a time
-	depositEvery int        // see [depositEvery]
+	depositEvery int        // see [Limits]
 
 	counting sync.Mutex // guards stats alone, so that they can be read while an upload is waited for
 	stats    WriterStats
@@ -69,7 +69,7 @@ func (r *Repository) NewWriter(ctx context.Context, o WriterOptions) *Writer {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxUploads)
 	w := &Writer{repo: r, session: r.keys.NewSession(o.Recovery), ctx: ctx, uploads: group,
-		mine: map[blob.ID]struct{}{}, relied: map[uint32][]blob.Ref{}, depositEvery: depositEvery, deposited: journal.NewPacks()}
+		mine: map[blob.ID]struct{}{}, relied: map[uint32][]blob.Ref{}, depositEvery: r.limits.Deposit, deposited: journal.NewPacks()}
 	w.data, w.nodes = w.newPack(), w.newPack()
 	return w
 }
@@ -206,7 +206,7 @@ func (w *Writer) put(s seal.Sealed) (sent bool, err error) {
 		open = &w.nodes
 	}
 	(*open).Add(s)
-	if (*open).Size() < pack.Target {
+	if (*open).Size() < w.repo.limits.Pack {
 		return false, nil
 	}
 	full := *open

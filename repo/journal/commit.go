@@ -3,9 +3,10 @@ package journal
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/varve-dev/varve/repo/storage"
@@ -160,7 +161,7 @@ func pause(ctx context.Context, most time.Duration) error {
 	if most <= 0 {
 		return ctx.Err()
 	}
-	timer := time.NewTimer(rand.N(most))
+	timer := time.NewTimer(part(most))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -168,4 +169,12 @@ func pause(ctx context.Context, most time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// part draws a time below the given one. It takes the randomness that everything else takes, so that a
+// test which seeds that replays the pauses too.
+func part(most time.Duration) time.Duration {
+	var drawn [8]byte
+	_, _ = rand.Read(drawn[:])
+	return time.Duration(binary.LittleEndian.Uint64(drawn[:]) % uint64(most))
 }
