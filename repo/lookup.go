@@ -28,11 +28,18 @@ func (r *Repository) refresh(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		segments := make([]*index.Segment, len(want))
-		for i, w := range want {
-			if segments[i], err = r.segment(ctx, w); err != nil {
+		segments, err := r.readSegments(ctx, want)
+		if errors.Is(err, ErrDamaged) {
+			replaced, err := r.replaced(ctx, want)
+			if err != nil {
 				return err
 			}
+			if replaced {
+				continue
+			}
+		}
+		if err != nil {
+			return err
 		}
 		inStep, err := r.follow(want, segments)
 		if err != nil {
@@ -42,6 +49,26 @@ func (r *Repository) refresh(ctx context.Context) error {
 			return r.keepState()
 		}
 	}
+}
+
+func (r *Repository) readSegments(ctx context.Context, want []journal.SegmentInfo) (segments []*index.Segment, err error) {
+	segments = make([]*index.Segment, len(want))
+	for i, w := range want {
+		if segments[i], err = r.segment(ctx, w); err != nil {
+			return nil, err
+		}
+	}
+	return segments, nil
+}
+
+// replaced folds forward and reports whether the state has other segments by now: one that is missing
+// was merged with others then, and its object deleted, while this client held an older state.
+func (r *Repository) replaced(ctx context.Context, want []journal.SegmentInfo) (yes bool, err error) {
+	if err := r.journal.Sync(ctx); err != nil {
+		return false, err
+	}
+	r.journal.View(func(s *journal.State) { yes = !slices.Equal(s.Segments, want) })
+	return yes, nil
 }
 
 // refuse returns an error if the repository has a feature that forbids this work to a program which
@@ -158,14 +185,20 @@ func (r *Repository) fetchSegment(ctx context.Context, info journal.SegmentInfo)
 
 // found is one copy of a blob, with the pack it is in.
 type found struct {
-	number uint32
-	pack   journal.Pack
-	row    blob.Row
+	number  uint32
+	pack    journal.Pack
+	row     blob.Row
+	damaged bool // as the journal says
 }
 
 // copies returns the readable copies of a blob, those in live packs first. Copies that are known to
 // be damaged count as absent.
-func (r *Repository) copies(ref blob.Ref) (all []found) {
+func (r *Repository) copies(ref blob.Ref) []found {
+	return slices.DeleteFunc(r.everyCopy(ref), func(f found) bool { return f.damaged })
+}
+
+// everyCopy returns the copies of a blob in packs that are not dropped, those in live packs first.
+func (r *Repository) everyCopy(ref blob.Ref) (all []found) {
 	r.mu.RLock()
 	locations := r.set.Lookup(ref.ID)
 	r.mu.RUnlock()
@@ -173,8 +206,8 @@ func (r *Repository) copies(ref blob.Ref) (all []found) {
 		for _, l := range locations {
 			f := found{number: l.Pack, pack: s.Packs[l.Pack], row: blob.Row{ID: ref.ID, Class: l.Class, Key: l.Key,
 				Offset: l.Offset, Stored: l.Stored, Plain: l.Plain, Links: l.Links}}
-			if l.Class == ref.Class && f.pack.Status != journal.DroppedPack &&
-				!s.IsDamaged(journal.Copy{Blob: ref, Pack: l.Pack}) {
+			if l.Class == ref.Class && f.pack.Status != journal.DroppedPack {
+				f.damaged = s.IsDamaged(journal.Copy{Blob: ref, Pack: l.Pack})
 				all = append(all, f)
 			}
 		}

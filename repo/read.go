@@ -28,17 +28,23 @@ func (r *Repository) ReadNode(ctx context.Context, ref blob.Ref) (blob.Node, err
 	return r.read(ctx, ref)
 }
 
-// read tries all copies of a blob. A copy that is absent may have been moved by a prune, so it looks
-// again with a fresh state before it calls that damage.
+// read tries all copies of a blob. A copy that is absent may have been moved by a prune, so it folds
+// forward and tries again, until it has failed in a state that is still the newest.
 func (r *Repository) read(ctx context.Context, ref blob.Ref) (blob.Node, error) {
-	n, err := r.readCopies(ctx, ref)
-	if !errors.Is(err, ErrDamaged) {
-		return n, err
+	for failedAt := uint64(0); ; {
+		n, err := r.readCopies(ctx, ref)
+		if !errors.Is(err, ErrDamaged) {
+			return n, err
+		}
+		if err := r.Sync(ctx); err != nil {
+			return blob.Node{}, err
+		}
+		next, _ := r.journal.Head()
+		if next == failedAt {
+			return blob.Node{}, err
+		}
+		failedAt = next
 	}
-	if err := r.Sync(ctx); err != nil {
-		return blob.Node{}, err
-	}
-	return r.readCopies(ctx, ref)
 }
 
 func (r *Repository) readCopies(ctx context.Context, ref blob.Ref) (blob.Node, error) {

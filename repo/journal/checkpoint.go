@@ -56,6 +56,22 @@ func ReadCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, v Vo
 	return s, nil
 }
 
+// ProveCheckpoint opens the checkpoint after next entries, whoever vouches for it or nobody, and returns
+// what an entry must say to do so.
+func ProveCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, next uint64) (Vouched, error) {
+	_, v, err := readCheckpoint(ctx, b, keys, next)
+	return v, err
+}
+
+// ParseCheckpointName returns the number in an object name that [CheckpointName] made.
+func ParseCheckpointName(name string) (next uint64, ok bool) {
+	number, found := strings.CutPrefix(name, CheckpointFolder)
+	if !found {
+		return 0, false
+	}
+	return ParseName(Folder + number)
+}
+
 // FindCheckpoint returns the state of the newest checkpoint below a number that opens, and what an
 // entry must say to vouch for it; an empty state when there is none. Until such an entry has been
 // folded, the state is only a hint (see [Journal.Vouches]).
@@ -68,7 +84,7 @@ func FindCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, belo
 		names = append(names, info.Name)
 	}
 	for _, name := range slices.Backward(names) {
-		next, ok := ParseName(Folder + strings.TrimPrefix(name, CheckpointFolder))
+		next, ok := ParseCheckpointName(name)
 		if !ok || next >= below {
 			continue
 		}

@@ -167,6 +167,17 @@ type Stored struct {
 	Inline int64     // where the inline pack begins, in bytes from the start of the entry
 }
 
+// Size returns how many bytes the stored entry has, neither more nor less: operations and inline pack.
+func (s *Stored) Size() int64 {
+	size := s.Inline
+	for _, a := range s.Add {
+		if a.Inline {
+			size += a.Size
+		}
+	}
+	return size
+}
+
 // NewTxID draws a transaction ID.
 func NewTxID() (id TxID) {
 	_, _ = rand.Read(id[:])

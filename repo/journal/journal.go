@@ -61,12 +61,20 @@ type Journal struct {
 	turn  sync.Mutex   // one at a time reads forward or commits
 	mu    sync.RWMutex // guards state
 	state *State
+
+	seen func(*Stored) // is told of every entry that Sync folds; may be nil
 }
 
 // New returns the journal of a bucket whose fold so far is the state: that of a cache or a checkpoint,
 // or an empty one. Nothing is read before [Journal.Sync].
 func New(bucket storage.Bucket, keys *seal.Keys, from *State) *Journal {
 	return &Journal{bucket: bucket, keys: keys, state: from}
+}
+
+// Watch returns the journal of a bucket from its first entry on, and tells of every entry that it folds:
+// who checks a history sees more of it than the state keeps.
+func Watch(bucket storage.Bucket, keys *seal.Keys, seen func(*Stored)) *Journal {
+	return &Journal{bucket: bucket, keys: keys, state: new(State), seen: seen}
 }
 
 // View calls f with the current state, which must not be changed or kept.
@@ -151,7 +159,13 @@ func (j *Journal) take(ctx context.Context, s start) (err error) {
 	if err != nil {
 		return err
 	}
-	return j.apply(e)
+	if err := j.apply(e); err != nil {
+		return err
+	}
+	if j.seen != nil {
+		j.seen(e)
+	}
+	return nil
 }
 
 // apply folds one entry. It needs the turn.
