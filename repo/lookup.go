@@ -67,7 +67,7 @@ func (r *Repository) replaced(ctx context.Context, want []journal.SegmentInfo) (
 	if err := r.journal.Sync(ctx); err != nil {
 		return false, err
 	}
-	r.journal.View(func(s *journal.State) { yes = !slices.Equal(s.Segments, want) })
+	r.journal.View(func(s *journal.State) { yes = !sameSegments(s.Segments, want) })
 	return yes, nil
 }
 
@@ -90,10 +90,10 @@ func (r *Repository) follow(want []journal.SegmentInfo, segments []*index.Segmen
 	defer r.mu.Unlock()
 	renewed := false
 	r.journal.View(func(s *journal.State) {
-		if inStep = slices.Equal(s.Segments, want); !inStep {
+		if inStep = sameSegments(s.Segments, want); !inStep {
 			return
 		}
-		if renewed = r.set == nil || !slices.Equal(want, r.segments); renewed {
+		if renewed = r.set == nil || !sameSegments(want, r.segments); renewed {
 			r.set, r.indexed, r.segments = new(index.Set), 0, want
 			for _, g := range segments {
 				r.set.AddSegment(g, s.Number)
@@ -109,6 +109,10 @@ func (r *Repository) follow(want []journal.SegmentInfo, segments []*index.Segmen
 		r.cache.Retain(names)
 	}
 	return inStep, err
+}
+
+func sameSegments(a, b []journal.SegmentInfo) bool {
+	return slices.EqualFunc(a, b, func(a, b journal.SegmentInfo) bool { return a.Name == b.Name })
 }
 
 // keepState puts the state into the local cache, if it has moved and there is one.

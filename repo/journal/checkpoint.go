@@ -57,9 +57,9 @@ func ReadCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, v Vo
 }
 
 // ProveCheckpoint opens the checkpoint after next entries, whoever vouches for it or nobody, and returns
-// what an entry must say to do so.
+// what an entry must say to do so. Whose rules its state follows does not matter.
 func ProveCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, next uint64) (Vouched, error) {
-	_, v, err := readCheckpoint(ctx, b, keys, next)
+	_, v, err := openCheckpoint(ctx, b, keys, next)
 	return v, err
 }
 
@@ -107,16 +107,9 @@ func (j *Journal) Vouches(v Vouched) (yes bool) {
 }
 
 func readCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, next uint64) (*State, Vouched, error) {
-	data, err := b.Get(ctx, CheckpointName(next), 0, maxCheckpoint+1)
+	plain, v, err := openCheckpoint(ctx, b, keys, next)
 	if err != nil {
-		return nil, Vouched{}, fmt.Errorf("read checkpoint %d: %w", next, err)
-	}
-	if len(data) > maxCheckpoint {
-		return nil, Vouched{}, fmt.Errorf("checkpoint %d is larger than %d bytes: %w", next, maxCheckpoint, ErrDamaged)
-	}
-	plain, err := keys.OpenCatalog(seal.Checkpoint, sealName(next), data)
-	if err != nil {
-		return nil, Vouched{}, fmt.Errorf("checkpoint %d: %w: %w", next, ErrDamaged, err)
+		return nil, Vouched{}, err
 	}
 	s, err := DecodeState(plain)
 	if err != nil {
@@ -125,5 +118,19 @@ func readCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, next
 	if s.Next != next {
 		return nil, Vouched{}, fmt.Errorf("checkpoint %d holds a state of %d entries: %w", next, s.Next, ErrDamaged)
 	}
-	return s, Vouched{Next: next, Hash: seal.HashOf(data), Size: int64(len(data))}, nil
+	return s, v, nil
+}
+
+func openCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, next uint64) (plain []byte, v Vouched, err error) {
+	data, err := b.Get(ctx, CheckpointName(next), 0, maxCheckpoint+1)
+	if err != nil {
+		return nil, Vouched{}, fmt.Errorf("read checkpoint %d: %w", next, err)
+	}
+	if len(data) > maxCheckpoint {
+		return nil, Vouched{}, fmt.Errorf("checkpoint %d is larger than %d bytes: %w", next, maxCheckpoint, ErrDamaged)
+	}
+	if plain, err = keys.OpenCatalog(seal.Checkpoint, sealName(next), data); err != nil {
+		return nil, Vouched{}, fmt.Errorf("checkpoint %d: %w: %w", next, ErrDamaged, err)
+	}
+	return plain, Vouched{Next: next, Hash: seal.HashOf(data), Size: int64(len(data))}, nil
 }
