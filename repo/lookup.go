@@ -28,18 +28,12 @@ func (r *Repository) refresh(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		segments, err := r.readSegments(ctx, want)
-		if errors.Is(err, ErrDamaged) {
-			replaced, err := r.replaced(ctx, want)
-			if err != nil {
-				return err
-			}
-			if replaced {
-				continue
-			}
-		}
+		segments, replaced, err := r.readSegments(ctx, want)
 		if err != nil {
 			return err
+		}
+		if replaced {
+			continue
 		}
 		inStep, err := r.follow(want, segments)
 		if err != nil {
@@ -51,14 +45,28 @@ func (r *Repository) refresh(ctx context.Context) error {
 	}
 }
 
-func (r *Repository) readSegments(ctx context.Context, want []journal.SegmentInfo) (segments []*index.Segment, err error) {
-	segments = make([]*index.Segment, len(want))
-	for i, w := range want {
-		if segments[i], err = r.segment(ctx, w); err != nil {
-			return nil, err
+// readSegments returns the segments of a state, with what stands in for those that are missing or damaged;
+// or that the newest state has others.
+func (r *Repository) readSegments(ctx context.Context, want []journal.SegmentInfo) (all []*index.Segment, replaced bool, err error) {
+	for _, w := range want {
+		g, err := r.segment(ctx, w)
+		if err == nil {
+			all = append(all, g)
+			continue
 		}
+		if !errors.Is(err, ErrDamaged) {
+			return nil, false, err
+		}
+		if replaced, err := r.replaced(ctx, want); replaced || err != nil {
+			return nil, replaced, err
+		}
+		made, err := r.standIn(ctx, w, err)
+		if err != nil {
+			return nil, false, err
+		}
+		all = append(all, made...)
 	}
-	return segments, nil
+	return all, false, nil
 }
 
 // replaced folds forward and reports whether the state has other segments by now: one that is missing

@@ -84,8 +84,9 @@ type Repository struct {
 	indexed  int                   // packs whose tables are in the set
 	segments []journal.SegmentInfo // segments that are in the set
 
-	refreshing sync.Mutex // guards what follows
-	kept       uint64     // entries in the state that the cache holds, as far as known
+	refreshing sync.Mutex            // guards what follows
+	kept       uint64                // entries in the state that the cache holds, as far as known
+	standIns   map[blob.Hash]standIn // of segments that are missing or damaged
 }
 
 // Open opens the repository in a bucket and reads its journal to the head.

@@ -19,12 +19,18 @@ import (
 
 const labelSize = 16
 
-func sealSegment(keys *seal.Keys, plain []byte) []byte {
+func sealSegment(keys *seal.Keys, plain []byte) []byte { return sealSegmentAgain(keys, plain, 0) }
+
+// sealSegmentAgain gives a segment another name than it had so many times before, by more padding.
+func sealSegmentAgain(keys *seal.Keys, plain []byte, more int) []byte {
 	bare := labelSize + seal.Overhead + 4 + len(plain)
+	for ; more > 0; more-- {
+		bare = seal.Padded(bare) + 1
+	}
 	padded := make([]byte, 0, seal.Padded(bare)-labelSize-seal.Overhead)
 	padded = binary.LittleEndian.AppendUint32(padded, uint32(len(plain)))
 	padded = append(padded, plain...)
-	padded = append(padded, make([]byte, seal.Padded(bare)-bare)...)
+	padded = append(padded, make([]byte, cap(padded)-len(padded))...)
 	label := keys.SegmentLabel(padded)
 	return append(label[:], keys.SealCatalog(seal.Segment, hex.EncodeToString(label[:]), padded)...)
 }
