@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -79,69 +80,83 @@ func byAge(r Repository) []journal.Live {
 	return live
 }
 
-// Find returns the snapshot that a person means: by its ID or the beginning of it, at least four
+// Find opens the snapshot that a person means, as [Locate] finds it.
+func Find(ctx context.Context, r Repository, text string) (*Snapshot, error) {
+	l, err := Locate(ctx, r, text)
+	if err != nil {
+		return nil, err
+	}
+	return Load(ctx, r, l)
+}
+
+// Locate returns the live snapshot that a person means: by its ID or the beginning of it, at least four
 // digits; by its name, which goes before the beginning of an ID; or the newest one, "latest", or that
 // of a schedule, "latest:SCHEDULE". The error is [ErrNotFound] or [ErrAmbiguous] if there is not
-// exactly one.
-func Find(ctx context.Context, r Repository, text string) (*Snapshot, error) {
+// exactly one. By its ID a snapshot is found even if its manifest cannot be read.
+func Locate(ctx context.Context, r Repository, text string) (journal.Live, error) {
 	live := byAge(r)
 	if len(live) == 0 {
-		return nil, fmt.Errorf("snapshot %q: %w: the repository has no snapshots", text, ErrNotFound)
+		return journal.Live{}, fmt.Errorf("snapshot %q: %w: the repository has no snapshots", text, ErrNotFound)
 	}
 	if word, schedule, _ := strings.Cut(text, ":"); word == latest {
 		return newest(ctx, r, schedule)
 	}
 	for _, l := range live {
 		if l.ID.String() == text {
-			return Load(ctx, r, l)
+			return l, nil
 		}
 	}
 	all, unreadable := List(ctx, r, Filter{})
-	fits := choose(all, func(s *Snapshot) bool { return s.Name == text })
+	names := map[ID]string{}
+	for _, s := range all {
+		names[s.ID] = s.Name
+	}
+	fits := choose(live, func(l journal.Live) bool { return text != "" && names[l.ID] == text })
 	if len(fits) == 0 && len(text) >= minPrefix {
-		fits = choose(all, func(s *Snapshot) bool { return strings.HasPrefix(s.ID.String(), text) })
+		fits = choose(live, func(l journal.Live) bool { return strings.HasPrefix(l.ID.String(), text) })
 	}
 	switch {
 	case len(fits) == 1:
 		return fits[0], nil
 	case len(fits) > 1:
-		return nil, fmt.Errorf("snapshot %q: %w: it may be any of %s", text, ErrAmbiguous, describe(fits))
+		return journal.Live{}, fmt.Errorf("snapshot %q: %w: it may be any of %s", text, ErrAmbiguous, describe(fits, names))
 	case unreadable != nil:
-		return nil, fmt.Errorf("snapshot %q: %w among those that can be read: %w", text, ErrNotFound, unreadable)
+		return journal.Live{}, fmt.Errorf("snapshot %q: %w among those that can be read: %w", text, ErrNotFound, unreadable)
 	}
-	return nil, fmt.Errorf("snapshot %q: %w: the newest is %s", text, ErrNotFound, describe(all[len(all)-1:]))
+	return journal.Live{}, fmt.Errorf("snapshot %q: %w: the newest is %s", text, ErrNotFound, describe(live[len(live)-1:], names))
 }
 
 // newest reads manifests from the newest one back, so that usually it reads one.
-func newest(ctx context.Context, r Repository, schedule string) (*Snapshot, error) {
+func newest(ctx context.Context, r Repository, schedule string) (journal.Live, error) {
 	live := byAge(r)
 	for _, l := range slices.Backward(live) {
 		s, err := Load(ctx, r, l)
 		if err != nil {
-			return nil, err // an older one instead would be a silent surprise
+			return journal.Live{}, err // an older one instead would be a silent surprise
 		}
 		if schedule == "" || s.Schedule == schedule {
-			return s, nil
+			return l, nil
 		}
 	}
-	return nil, fmt.Errorf("snapshot of schedule %q: %w", schedule, ErrNotFound)
+	return journal.Live{}, fmt.Errorf("snapshot of schedule %q: %w", schedule, ErrNotFound)
 }
 
-func choose(all []*Snapshot, fits func(*Snapshot) bool) (out []*Snapshot) {
-	for _, s := range all {
-		if fits(s) {
-			out = append(out, s)
+func choose(live []journal.Live, fits func(journal.Live) bool) (out []journal.Live) {
+	for _, l := range live {
+		if fits(l) {
+			out = append(out, l)
 		}
 	}
 	return out
 }
 
 // describe names a few snapshots so that a person can choose.
-func describe(all []*Snapshot) string {
+func describe(all []journal.Live, names map[ID]string) string {
 	const most = 5
 	var words []string
-	for _, s := range all[max(0, len(all)-most):] {
-		words = append(words, fmt.Sprintf("%s (%s, %s)", s.ID.String()[:12], s.Name, s.Started.Format("2006-01-02 15:04:05Z07:00")))
+	for _, l := range all[max(0, len(all)-most):] {
+		started := time.UnixMilli(l.Time).UTC().Format("2006-01-02 15:04:05Z07:00")
+		words = append(words, fmt.Sprintf("%s (%s, %s)", l.ID.String()[:12], cmp.Or(names[l.ID], "unreadable"), started))
 	}
 	if len(all) > most {
 		words = append(words, fmt.Sprintf("%d older ones", len(all)-most))

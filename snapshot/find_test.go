@@ -145,17 +145,31 @@ func TestFind(t *testing.T) {
 func TestBeginningsOfIDsMustBeUnique(t *testing.T) {
 	r := newRepository(t)
 	s := backup(t, r, at("a", "", 1))
-	other := *s
-	other.ID[15] ^= 1 // as if two IDs began alike
-	for _, tc := range []struct {
-		digits int
-		want   int
-	}{{31, 2}, {32, 1}} {
-		text := s.ID.String()[:tc.digits]
-		got := choose([]*Snapshot{s, &other}, func(s *Snapshot) bool { return strings.HasPrefix(s.ID.String(), text) })
-		if len(got) != tc.want {
-			t.Errorf("%d digits fit %d snapshots, want %d", tc.digits, len(got), tc.want)
+	live := append(r.Snapshots(), r.Snapshots()...)
+	live[1].ID[15] ^= 1 // as if two IDs began alike
+	alike := fixed{r, live}
+	if _, err := Locate(t.Context(), alike, s.ID.String()[:31]); !errors.Is(err, ErrAmbiguous) {
+		t.Errorf("31 digits that two share: %v, want ErrAmbiguous", err)
+	}
+	if l, err := Locate(t.Context(), alike, s.ID.String()); err != nil || l.ID != s.ID {
+		t.Errorf("all 32 digits give %v, %v", l.ID, err)
+	}
+}
+
+// Who wants to be rid of a snapshot that is lost must be able to name it.
+func TestSnapshotThatCannotBeReadIsLocatedByItsID(t *testing.T) {
+	r := broken{newRepository(t), map[blob.ID]bool{}}
+	backup(t, r.Repository, at("a", "", 1))
+	lost := backup(t, r.Repository, at("b", "", 2))
+	r.lose(lost)
+	for _, digits := range []int{32, 12} {
+		l, err := Locate(t.Context(), r, lost.ID.String()[:digits])
+		if err != nil || l.ID != lost.ID {
+			t.Errorf("%d digits give %v, %v", digits, l.ID, err)
 		}
+	}
+	if _, err := Find(t.Context(), r, lost.ID.String()[:12]); !errors.Is(err, repo.ErrDamaged) {
+		t.Errorf("it opens: %v, want ErrDamaged", err)
 	}
 }
 
