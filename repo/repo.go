@@ -1,12 +1,14 @@
 // Package repo is the repository: blobs go in under their names, snapshots are committed, and both
 // come out verified. It joins the rooms below it (keys and sealing, packs, the index, the journal, a
-// bucket) into three things:
+// bucket) into a few things:
 //
 //   - [Init] and [Open] give a [Repository], which reads: [Repository.Read], [Repository.ReadNode],
 //     [Repository.Snapshots].
 //   - [Repository.NewWriter] starts a writing session. A [Writer] stores what is not stored yet, and
 //     its Commit makes a snapshot of it by one journal entry. Before that entry nothing happened,
 //     after it everything did.
+//   - [Repository.Forget] lets snapshots be live no longer, [Repository.Unforget] brings them back, and
+//     [Repository.Hold] keeps them from being forgotten.
 //   - [Repository.Check] proves that everything is there and, on request, that every byte is right.
 //
 // A reader returns the bytes that were written or an error, never other bytes: every blob is hashed
