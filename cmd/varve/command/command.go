@@ -28,6 +28,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/repo/storage"
 	"github.com/varve-dev/varve/repo/storage/dial"
 )
@@ -41,6 +42,9 @@ type Process struct {
 	// PasswordWork is the cost of the password slots that are made, see seal.PasswordRecipient. Only
 	// tests set it.
 	PasswordWork int
+
+	// Limits are those of the repository. Only tests set them.
+	Limits repo.Limits
 
 	// Dial opens the buckets that URLs name. Nil stands for [dial.Open]; tests put a store that fails
 	// between the program and its disk.

@@ -66,6 +66,7 @@ func (a *app) cache() string {
 type session struct {
 	*repo.Repository
 	bucket *meter.Bucket
+	warned bool // that the cache is not used
 }
 
 // withRepository opens the repository, hands it to use, and closes it.
@@ -92,7 +93,9 @@ func (a *app) withRepository(ctx context.Context, use func(*session) error) (err
 	if err != nil {
 		return err
 	}
-	return use(s)
+	err = use(s)
+	a.warnOfCache(s) // whose disk may have become full meanwhile
+	return err
 }
 
 // misnamed helps with a folder that was given without a dot in front. What may hold a secret is not shown.
@@ -113,13 +116,20 @@ func refused(err error) error {
 
 func (a *app) open(ctx context.Context, bucket *meter.Bucket, password string) (*session, error) {
 	r, err := repo.Open(ctx, bucket, repo.OpenOptions{
-		Password: password, Fingerprint: a.repository.fingerprint, CacheDir: a.cache(),
+		Password: password, Fingerprint: a.repository.fingerprint, CacheDir: a.cache(), Limits: a.Limits,
 	})
 	if err != nil {
 		return nil, refused(err)
 	}
-	if err := r.CacheDegraded(); err != nil {
+	s := &session{Repository: r, bucket: bucket}
+	a.warnOfCache(s)
+	return s, nil
+}
+
+// warnOfCache says once that the cache could not do its work.
+func (a *app) warnOfCache(s *session) {
+	if err := s.CacheDegraded(); err != nil && !s.warned {
+		s.warned = true
 		a.warn("the local cache is not used: %v", err)
 	}
-	return &session{Repository: r, bucket: bucket}, nil
 }
