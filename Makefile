@@ -7,7 +7,7 @@ WITH_ASSETS = VARVE_TEST_ASSETS="$$(go -C test run ./assets)"
 TEST_PACKAGES = $$(go -C $(CURDIR)/test list -f '{{.Dir}}' ./... | grep -v '/test/kube$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit integration lint fuzz build assets
+.PHONY: help demo test unit integration crash lint fuzz build assets
 
 help: ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ unit: assets ## run the tests of the main module
 
 integration: assets build ## run the tests of the control plane, of the corpus and of the binary
 	$(WITH_ASSETS) go -C test test $(TEST_PACKAGES)
+
+crash: ## kill the program before, in and after every request to its store, fill its disk at every write, and kill it twice
+	go test -v -timeout 2h ./cmd/varve -run 'HarmNothing|FullDisk' -every 1 -pairs 100
 
 lint: ## run the linters of .golangci.yml
 	$(LINT) run ./...

@@ -11,6 +11,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/varve-dev/varve/cmd/varve/command"
+	"github.com/varve-dev/varve/repo"
 )
 
 // rewrite makes the scripts accept what the program prints now: go test ./cmd/varve -rewrite.
@@ -25,10 +26,24 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"varve": varve, "kubectl-varve": varve})
 }
 
+// limitsVariable gives a process of the program small limits, so that little data makes packs, deposits,
+// index segments and checkpoints.
+const limitsVariable = "VARVE_TEST_LIMITS"
+
+// varve is the program, on a store that fails if [faultVariable] says so.
 func varve() {
-	os.Exit(command.Main(command.Process{
-		Args: os.Args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, PasswordWork: passwordWork,
-	}))
+	p := command.Process{Args: os.Args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, PasswordWork: passwordWork}
+	f, err := faultOf(os.Getenv(faultVariable))
+	if err != nil {
+		panic(err)
+	}
+	if f != nil {
+		p.Dial = f.dial
+	}
+	if os.Getenv(limitsVariable) == "small" {
+		p.Limits = repo.Limits{Pack: 100_000, Inline: 8_000, Deposit: 2, Loose: 24, Checkpoint: 3}
+	}
+	os.Exit(command.Main(p))
 }
 
 // TestScripts runs testdata/script/*.txtar. Beside the commands of testscript they have

@@ -22,15 +22,24 @@ import (
 type place struct {
 	t      *testing.T
 	folder string
+	env    []string // of its processes, besides what every place has
 }
 
+// newPlace has a new repository.
 func newPlace(t *testing.T) place {
 	t.Helper()
-	p := place{t, t.TempDir()}
+	p := emptyPlace(t)
+	p.varve("repo", "init")
+	return p
+}
+
+// emptyPlace has no repository yet.
+func emptyPlace(t *testing.T) place {
+	t.Helper()
+	p := place{t: t, folder: t.TempDir()}
 	if err := os.WriteFile(p.path("password"), []byte("correct horse battery staple\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.varve("repo", "init")
 	return p
 }
 
@@ -41,7 +50,7 @@ func (p place) path(elements ...string) string {
 // command prepares a run of the program in a process of its own.
 func (p place) command(ctx context.Context, args ...string) (c *exec.Cmd, stdout, stderr *bytes.Buffer) {
 	c = exec.CommandContext(ctx, "varve", args...)
-	c.Env = append(os.Environ(), "VARVE_REPOSITORY=dir://"+p.path("repository"), "VARVE_PASSWORD_FILE="+p.path("password"),
+	c.Env = append(append(os.Environ(), p.env...), "VARVE_REPOSITORY=dir://"+p.path("repository"), "VARVE_PASSWORD_FILE="+p.path("password"),
 		"XDG_CACHE_HOME="+p.path("cache"))
 	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
 	c.Stdout, c.Stderr = stdout, stderr
@@ -78,11 +87,23 @@ func (p place) write(volume, name string, data []byte) {
 	}
 }
 
+// listed is one snapshot in a list.
+type listed struct{ ID, Name, Status string }
+
+// snapshots returns all snapshots, oldest first.
+func (p place) snapshots() (rows []listed, err error) {
+	out, err := p.run("snapshot", "list", "-o", "json")
+	if err != nil {
+		return nil, err
+	}
+	return rows, json.Unmarshal(out, &rows)
+}
+
 // names returns the names of all snapshots, sorted.
 func (p place) names() []string {
 	p.t.Helper()
-	var rows []struct{ Name, Status string }
-	if err := json.Unmarshal(p.varve("snapshot", "list", "-o", "json"), &rows); err != nil {
+	rows, err := p.snapshots()
+	if err != nil {
 		p.t.Fatal(err)
 	}
 	var names []string
@@ -96,11 +117,26 @@ func (p place) names() []string {
 	return names
 }
 
+// checked is what a check found.
+type checked struct {
+	Findings []any
+	Orphans  int
+}
+
+// check reads all data of the repository.
+func (p place) check() (report checked, err error) {
+	out, err := p.run("repo", "check", "--read-data", "-o", "json")
+	if err != nil {
+		return report, err
+	}
+	return report, json.Unmarshal(out, &report)
+}
+
 // checkAll reads all data of the repository and fails the test if anything is damaged.
 func (p place) checkAll() {
 	p.t.Helper()
-	var report struct{ Findings []any }
-	if err := json.Unmarshal(p.varve("repo", "check", "--read-data", "-o", "json"), &report); err != nil {
+	report, err := p.check()
+	if err != nil {
 		p.t.Fatal(err)
 	}
 	if len(report.Findings) > 0 {

@@ -1,0 +1,348 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// What the long forms of the tests ask for, see the Makefile.
+var (
+	every = flag.Int("every", 16, "try one of so many crash points; 1 tries all")
+	pairs = flag.Int("pairs", 1, "how often a command crashes twice in a row, at random points")
+	seed  = flag.Uint64("seed", 1, "of what is drawn: crash points, pairs, the soak")
+)
+
+// A scenario is one command in a repository with a history. It is played many times, each time from the
+// same beginning and with another fault.
+type scenario struct {
+	name    string
+	history func(p place)                      // what came before; snapshots are named like the folders they hold
+	command func(p place) []string             // the command under test
+	makes   []string                           // snapshots that it makes
+	again   func(p place, failure error) error // what a failed repetition may mean; nil: nothing may fail
+}
+
+// scenarios are the commands that write.
+func scenarios() []scenario {
+	return []scenario{{
+		name:    "init",
+		history: func(p place) { p.fill("one", 1) },
+		command: func(place) []string { return []string{"repo", "init"} },
+		again:   isThere,
+	}, {
+		name:    "first backup",
+		history: func(p place) { p.fill("one", 1); p.varve("repo", "init") },
+		command: func(p place) []string { return p.backupOf("one") },
+		makes:   []string{"one"},
+	}, {
+		name:    "incremental backup",
+		history: twoBackups,
+		command: func(p place) []string { return p.backupOf("three") },
+		makes:   []string{"three"},
+	}}
+}
+
+// isThere takes the answer of a repeated init that there is a repository, if it opens: then the first one
+// did its work and could not say so.
+func isThere(p place, failure error) error {
+	if !strings.Contains(failure.Error(), "there is a repository") {
+		return failure
+	}
+	_, err := p.run("repo", "info")
+	return err
+}
+
+func twoBackups(p place) {
+	p.varve("repo", "init")
+	for seed, name := range []string{"one", "two", "three"} {
+		p.fill(name, byte(seed))
+		if name != "three" {
+			p.varve(p.backupOf(name)...)
+		}
+	}
+}
+
+// fill makes a folder for a backup. Folders of different seeds have much in common and enough of their
+// own to fill a pack.
+func (p place) fill(name string, seed byte) {
+	p.t.Helper()
+	for i := range byte(24) {
+		data := make([]byte, 50_000)
+		_, _ = rand.NewChaCha8([32]byte{i, seed * (i % 2)}).Read(data) // it returns no error
+		p.write(name, fmt.Sprintf("file-%d", i), data)
+	}
+	for i := range 20 {
+		p.write(name, fmt.Sprintf("small-%d", i), fmt.Appendf(nil, "%s %d", name[:i%2], i))
+	}
+}
+
+func (p place) backupOf(folder string) []string {
+	return []string{"backup", "create", folder, "--objects", "none", "--volume", "data=" + p.path(folder)}
+}
+
+// A stage is where a scenario is played: a place, what the repository and the cache are at the beginning,
+// and the snapshots there are.
+type stage struct {
+	place
+	scenario
+	old []string // snapshots
+}
+
+// parts are the folders of a place that a command changes.
+var parts = []string{"repository", "cache"}
+
+func newStage(t *testing.T, s scenario) stage {
+	p := emptyPlace(t)
+	p.env = append(p.env, limitsVariable+"=small")
+	s.history(p)
+	st := stage{place: p, scenario: s}
+	if _, err := os.Stat(p.path("repository")); err == nil {
+		there, err := p.snapshots()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range there {
+			st.old = append(st.old, one.Name)
+		}
+	}
+	for _, part := range parts {
+		if err := os.CopyFS(p.path("beginning", part), os.DirFS(p.path(part))); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	return st
+}
+
+// reset goes back to the beginning. The folders of the parts stay, since a file system may be mounted there.
+func (s stage) reset() error {
+	for _, part := range parts {
+		inside, err := filepath.Glob(s.path(part, "*"))
+		if err != nil {
+			return err
+		}
+		for _, name := range inside {
+			if err := os.RemoveAll(name); err != nil {
+				return err
+			}
+		}
+		if err := os.CopyFS(s.path(part), os.DirFS(s.path("beginning", part))); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// suffer runs the command under a fault and returns the request that met it, or nothing if the command was
+// done before. A fault that does not kill must be told in a sentence, or harm nothing.
+func (s stage) suffer(at phase, n int) (met string, err error) {
+	f := &fault{phase: at, n: n, log: s.path("requests")}
+	if err := os.RemoveAll(f.log); err != nil {
+		return "", err
+	}
+	c, _, stderr := s.place.command(s.t.Context(), s.scenario.command(s.place)...)
+	c.Env = append(c.Env, faultVariable+"="+f.String())
+	err = c.Run()
+	log, _ := os.ReadFile(f.log) // there is none if nothing was requested
+	if lines := strings.Split(strings.TrimSpace(string(log)), "\n"); n <= len(lines) && at != never {
+		met = lines[n-1]
+	}
+	killed := c.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+	switch {
+	case met != "" && at != full && killed:
+		return met, nil
+	case met != "" && at == full && (err == nil || isClear(stderr.String(), s.path("repository"))):
+		return met, nil
+	case met == "" && err != nil && !killed:
+		err = s.repeated(fmt.Errorf("%w: %s", err, stderr))
+	}
+	if err != nil || met != "" {
+		return met, fmt.Errorf("ended with %v: %s", err, stderr)
+	}
+	return "", nil
+}
+
+// repeated returns the error of a command that had been run before, unless it may end so.
+func (s stage) repeated(err error) error {
+	if err != nil && s.again != nil {
+		return s.again(s.place, err)
+	}
+	return err
+}
+
+// isClear reports whether the message of a full disk says so and where it is full.
+func isClear(message, where string) bool {
+	return strings.Contains(message, "varve: ") && strings.Contains(message, "no space left on device") &&
+		strings.Contains(message, where) && !strings.Contains(message, "goroutine")
+}
+
+// count plays the scenario without a fault and returns how many requests have this phase.
+func (s stage) count(m phase) int {
+	s.t.Helper()
+	if err := s.reset(); err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := s.suffer(never, 0); err != nil {
+		s.t.Fatalf("%s without a fault: %v", s.name, err)
+	}
+	log, err := os.ReadFile(s.path("requests"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	n := 0
+	for line := range strings.Lines(string(log)) {
+		if kind, _, _ := strings.Cut(line, " "); m.counts(kind) {
+			n++
+		}
+	}
+	return n
+}
+
+// recover shows that nothing was lost and nothing has to be done by hand.
+func (s stage) recover() error {
+	if err := s.intact(s.old); err != nil {
+		return fmt.Errorf("at once: %w", err)
+	}
+	_, err := s.run(s.scenario.command(s.place)...)
+	if err := s.repeated(err); err != nil {
+		return fmt.Errorf("the same command again: %w", err)
+	}
+	if err := s.intact(slices.Concat(s.old, s.makes)); err != nil {
+		return fmt.Errorf("after the same command again: %w", err)
+	}
+	return nil
+}
+
+// intact checks all data and restores all snapshots, which must be what was backed up. Those of the given
+// names must be there.
+func (s stage) intact(names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	report, err := s.check()
+	if err != nil || len(report.Findings) > 0 {
+		return fmt.Errorf("findings: %v (%w)", report.Findings, err)
+	}
+	there, err := s.snapshots()
+	if err != nil {
+		return err
+	}
+	for _, one := range there {
+		if err := s.restores(one.ID, one.Name); err != nil {
+			return err
+		}
+		names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == one.Name })
+	}
+	if len(names) > 0 {
+		return fmt.Errorf("snapshots %q are gone", names)
+	}
+	return nil
+}
+
+// restores compares a restored snapshot with the folder of which it was made.
+func (p place) restores(snapshot, folder string) error {
+	back := p.path("back")
+	if err := os.RemoveAll(back); err != nil {
+		return err
+	}
+	if _, err := p.run("restore", "create", "--from-backup", snapshot, "--volume", "data="+back); err != nil {
+		return err
+	}
+	got, err := treeOf(back)
+	if err != nil {
+		return err
+	}
+	want, err := treeOf(p.path(folder))
+	if err != nil {
+		return err
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		return fmt.Errorf("snapshot %s of %s is restored otherwise: -want +got\n%s", snapshot, folder, diff)
+	}
+	return nil
+}
+
+// A command that is killed before, in or after any of its requests has done all of its work or none. What
+// was there stays whole, and the same command succeeds when it is run again.
+func TestCommandsKilledAtAnyRequestHarmNothing(t *testing.T) {
+	faults(t, before, halfway, after)
+}
+
+// The same holds for a disk that becomes full at any write, which is told in a sentence.
+func TestCommandsOnAFullDiskHarmNothing(t *testing.T) {
+	faults(t, full)
+}
+
+// faults plays each scenario with a fault at every n-th request.
+func faults(t *testing.T, phases ...phase) {
+	for _, scenario := range scenarios() {
+		t.Run(scenario.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, scenario)
+			random := rand.New(rand.NewPCG(*seed, uint64(len(scenario.name))))
+			for _, m := range phases {
+				points := 0
+				for n := 1 + random.IntN(min(*every, s.count(m))); ; n += *every {
+					if err := s.reset(); err != nil {
+						t.Fatal(err)
+					}
+					met, err := s.suffer(m, n)
+					if err == nil && met != "" {
+						err = s.recover()
+					}
+					if err != nil {
+						t.Errorf("%s request %d (%s): %v", m, n, met, err)
+					}
+					if met == "" {
+						break
+					}
+					points++
+				}
+				t.Logf("%s: %d points %s a request", scenario.name, points, m)
+			}
+		})
+	}
+}
+
+// Whoever crashes may crash again when trying once more.
+func TestCommandsKilledTwiceHarmNothing(t *testing.T) {
+	for _, scenario := range scenarios() {
+		t.Run(scenario.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, scenario)
+			random := rand.New(rand.NewPCG(*seed, uint64(len(scenario.name))))
+			most := s.count(before)
+			for range *pairs {
+				if err := s.reset(); err != nil {
+					t.Fatal(err)
+				}
+				var trace bytes.Buffer
+				var err error
+				for range 2 {
+					m := []phase{before, halfway, after, full}[random.IntN(4)]
+					n, met := 1+random.IntN(most), ""
+					if err == nil {
+						met, err = s.suffer(m, n)
+					}
+					fmt.Fprintf(&trace, "%s request %d (%s), then ", m, n, met)
+				}
+				if err == nil {
+					err = s.recover()
+				}
+				if err != nil {
+					t.Errorf("%s: %v", &trace, err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// mountsVariable is set in a process that may mount file systems where nobody else sees them.
+const mountsVariable = "VARVE_TEST_MOUNTS"
+
+// withMounts runs the test in a process that may mount, as whoever runs the tests, and reports whether this
+// is that process. Where that is not allowed the test is skipped.
+func withMounts(t *testing.T) bool {
+	if os.Getenv(mountsVariable) != "" {
+		return true
+	}
+	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", fmt.Sprintf("-every=%d", *every), fmt.Sprintf("-seed=%d", *seed))
+	c.Env = append(os.Environ(), mountsVariable+"=1")
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}}
+	var out strings.Builder
+	c.Stdout, c.Stderr = &out, &out
+	if err := c.Start(); err != nil {
+		t.Skipf("no mounts for tests here: %v", err)
+	}
+	if err := c.Wait(); err != nil {
+		t.Errorf("%v", err)
+	}
+	t.Log(out.String())
+	return false
+}
+
+// A disk that is full, not one that is said to be. A backup that needs room in the repository fails with
+// a sentence and works when there is room again. A cache without room is none, and the backup is made.
+func TestBackupOnAFullDisk(t *testing.T) {
+	if !withMounts(t) {
+		return
+	}
+	for _, part := range parts {
+		t.Run(part, func(t *testing.T) {
+			s := newStage(t, scenario{name: part, history: twoBackups, makes: []string{"three"},
+				command: func(p place) []string { return p.backupOf("three") }})
+			if err := syscall.Mount("tmpfs", s.path(part), "tmpfs", 0, "size=8m"); err != nil {
+				t.Skipf("no mounts for tests here: %v", err)
+			}
+			t.Cleanup(func() { _ = syscall.Unmount(s.path(part), syscall.MNT_DETACH) })
+			failures := 0
+			for room := int64(0); ; room += int64(*every) * 8 << 10 {
+				full, err := s.withRoom(part, room)
+				if err != nil {
+					t.Fatalf("%d bytes of room: %v", room, err)
+				}
+				if !full {
+					break
+				}
+				failures++
+			}
+			if t.Logf("%s: full %d times", part, failures); failures == 0 {
+				t.Error("the disk was never full")
+			}
+		})
+	}
+}
+
+// withRoom runs the command with so many bytes of room on the disk of a part, and reports whether they
+// were too few.
+func (s stage) withRoom(part string, room int64) (full bool, err error) {
+	if err := s.reset(); err != nil {
+		return false, err
+	}
+	filler := s.path(part, "filler")
+	if err := fillDisk(filler, room); err != nil {
+		return false, err
+	}
+	c, _, stderr := s.place.command(s.t.Context(), s.scenario.command(s.place)...)
+	err = c.Run()
+	told := isClear(stderr.String(), s.path(part))
+	if (err != nil) != (told && part == "repository") {
+		return false, fmt.Errorf("ended with %v: %s", err, stderr)
+	}
+	if err := os.Remove(filler); err != nil {
+		return false, err
+	}
+	return told, s.recover()
+}
+
+// fillDisk makes a file that leaves so many bytes of its file system free.
+func fillDisk(path string, room int64) error {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(filepath.Dir(path), &disk); err != nil {
+		return err
+	}
+	return os.WriteFile(path, make([]byte, max(0, int64(disk.Bavail)*disk.Bsize-room)), 0o600)
+}
