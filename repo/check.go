@@ -121,6 +121,9 @@ func (c *checker) journal(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
+	if err := c.repo.Sync(ctx); err != nil { // the index must know what a backup has committed since
+		return err
+	}
 	return c.compareState(ctx)
 }
 

@@ -200,9 +200,17 @@ func EntriesBeyond(ctx context.Context, bucket storage.Bucket, next uint64) erro
 		if err != nil {
 			return fmt.Errorf("list journal: %w", err)
 		}
-		if _, ok := ParseName(info.Name); ok {
+		if _, ok := ParseName(info.Name); !ok {
+			continue
+		}
+		_, err := bucket.Stat(ctx, Name(next))
+		if errors.Is(err, storage.ErrNotFound) {
 			return fmt.Errorf("entry %d is absent, but %s exists: %w", next, info.Name, ErrGap)
 		}
+		if err != nil {
+			return fmt.Errorf("look for entry %d: %w", next, err)
+		}
+		return nil // both have been created since, in their order
 	}
 	return nil
 }

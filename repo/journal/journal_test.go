@@ -317,6 +317,28 @@ func TestGapIsToldFromEntriesThatCameMeanwhile(t *testing.T) {
 	}
 }
 
+func TestEntriesThatComeBeforeALookBeyondAreNoGap(t *testing.T) {
+	b := mem.New()
+	writer := begun(t, b)
+	next, _ := writer.Head()
+	looking := b.View(func(_ context.Context, op mem.Op) mem.Fault {
+		if op.Kind == mem.List {
+			commit(t, writer, snapshot(1))
+			commit(t, writer, snapshot(2))
+		}
+		return mem.Fault{}
+	})
+	if err := EntriesBeyond(ctx, looking, next); err != nil {
+		t.Errorf("two entries come between the last read and the listing: %v", err)
+	}
+	if err := b.Delete(ctx, Name(next)); err != nil {
+		t.Fatal(err)
+	}
+	if err := EntriesBeyond(ctx, b, next); !errors.Is(err, ErrGap) {
+		t.Errorf("an entry is lost: %v, want ErrGap", err)
+	}
+}
+
 func TestAlteredHistoryIsRefused(t *testing.T) {
 	whole := mem.New()
 	j := begun(t, whole)
