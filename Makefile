@@ -1,13 +1,14 @@
 # Every target is a line or two over the go command; scripts live in the folder that owns what they do.
 
 FUZZTIME = 10s
+SEEDS = 2000
 LINT = go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
 WITH_ASSETS = VARVE_TEST_ASSETS="$$(go -C test run ./assets)"
 # All packages of the module in test/ but Kubernetes itself.
 TEST_PACKAGES = $$(go -C $(CURDIR)/test list -f '{{.Dir}}' ./... | grep -v '/test/kube$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit integration crash lint fuzz build assets
+.PHONY: help demo test unit integration crash sim lint fuzz build assets
 
 help: ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +33,9 @@ lint: ## run the linters of .golangci.yml
 
 fuzz: ## fuzz every decoder, FUZZTIME (10s) each
 	tools/fuzz $(FUZZTIME)
+
+sim: ## play SEEDS (2000) schedules of faults over the real repository
+	tools/sim $(SEEDS)
 
 build: ## build bin/varve
 	go build -o bin/ ./cmd/...

@@ -63,6 +63,9 @@ var floors = []floor{
 		[]string{"docs/formats"},
 		"a test that reads, by what the documents say, what the whole house wrote",
 	}, {
+		[]string{"repo/simulation"},
+		"tests that play whole schedules over the repository; nobody builds on them, so they stand above all",
+	}, {
 		[]string{"."},
 		"these tests, which import nothing of the house",
 	},

@@ -1,0 +1,238 @@
+package simulation
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/varve-dev/varve/repo"
+	"github.com/varve-dev/varve/repo/storage/mem"
+)
+
+var (
+	seeds = flag.Uint64("seeds", 200, "how many seeds to play")
+	from  = flag.Uint64("from", 0, "the first of them")
+)
+
+// result is what a run leaves.
+type result struct {
+	failure string
+	sum     uint64
+	steps   int
+	counts  map[string]int
+	trace   []string
+}
+
+// detail says what of a run is put down.
+type detail int
+
+const (
+	none  detail = iota
+	brief        // what changes something or goes wrong
+	full         // every request
+)
+
+// asked is what of a run to put down when nothing goes wrong: of a single one, all.
+func asked() detail {
+	if *seeds == 1 {
+		return full
+	}
+	return none
+}
+
+// longest is how long one run may take by the clock on the wall; it takes some milliseconds.
+const longest = 2 * time.Minute
+
+// play runs one seed, without the roles and faults that are switched off.
+func play(t *testing.T, seed uint64, off map[string]bool, how detail) (out result) {
+	defer func() {
+		if p := recover(); p != nil {
+			panic(fmt.Sprintf("seed %d: %v", seed, p))
+		}
+	}()
+	stuck := time.AfterFunc(longest, func() { // synctest does not see who waits for a mutex
+		debug.SetTraceback("all")
+		panic(fmt.Sprintf("seed %d stands still", seed))
+	})
+	defer stuck.Stop()
+	synctest.Test(t, func(t *testing.T) {
+		cryptotest.SetGlobalRandom(t, seed)
+		w := newWorld(seed, off)
+		defer w.caches.remove()
+		w.tracing, w.wordy = how > none, how > brief
+		w.begin()
+		if w.failure == "" {
+			w.end()
+		}
+		out = result{failure: w.failure, sum: w.sum.Sum64(), steps: w.steps, counts: w.counts, trace: w.trace}
+	})
+	return out
+}
+
+// begin creates the repository, through faults, and then lets all roles loose.
+func (w *world) begin() {
+	w.start("founder", 0, func(t *task) {
+		for {
+			made := false
+			t.life(false, func(p *process) error {
+				_, err := repo.Init(p.ctx, p.bucket(), repo.InitOptions{Recipient: slot{}})
+				made = err == nil
+				return err
+			}, repo.ErrExists)
+			if made || w.failed() || w.founded(t) {
+				return
+			}
+		}
+	})
+	w.run()
+	if w.failed() {
+		return
+	}
+	if err := w.ghost.unlock(context.Background()); err != nil {
+		w.fail("unlock: %v", err)
+		return
+	}
+	w.ghost.observe()
+	for i, r := range roles {
+		w.start(r.name, i+1, r.work)
+	}
+	w.run()
+}
+
+// founded reports whether a repository whose creation ended in an error opens all the same, as its
+// founder would find out.
+func (w *world) founded(t *task) (there bool) {
+	t.life(true, func(p *process) error {
+		_, err := p.open()
+		there = err == nil
+		return err
+	}, repo.ErrNoRepository)
+	return there
+}
+
+// end looks, without any faults, at what all this has come to.
+func (w *world) end() {
+	ctx := context.Background()
+	for held := w.store.Held(); len(held) > 0; held = w.store.Held() {
+		_ = w.store.Release(w.schedule.IntN(len(held))) // whatever becomes of it
+		w.ghost.observe()
+	}
+	if w.failed() {
+		return
+	}
+	r, err := repo.Open(ctx, w.store, options())
+	if err != nil {
+		w.fail("at the end it does not open: %v", err)
+		return
+	}
+	for _, l := range r.Snapshots() {
+		err := restore(ctx, r, l.Manifest, w.ghost.pictureOf(l.ID), l.ID)
+		if err != nil && !w.ghost.mayBeGone(l.ID) {
+			w.fail("at the end snapshot %v cannot be restored: %v", l.ID, err)
+			return
+		}
+	}
+	report, err := r.Check(ctx, repo.CheckOptions{ReadData: true})
+	if err != nil {
+		w.fail("at the end a check fails: %v", err)
+	} else if len(report.Findings) > 0 && !w.ghost.wasDamaged() {
+		w.fail("at the end a check finds %+v", report.Findings)
+	}
+}
+
+// warm lets package-wide pools come to be outside of any run, whose channels belong to it alone.
+func warm(t *testing.T) {
+	ctx, b := context.Background(), mem.New()
+	if _, err := repo.Init(ctx, b, repo.InitOptions{Recipient: slot{}}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := repo.Open(ctx, b, repo.OpenOptions{Identities: []age.Identity{slot{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := r.NewWriter(ctx, repo.WriterOptions{})
+	if _, _, _, err := write(ctx, w, picture{15, 15}, [16]byte{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPromisesHold(t *testing.T) {
+	warm(t)
+	total, steps := map[string]int{}, 0
+	for seed := *from; seed < *from+*seeds; seed++ {
+		got := play(t, seed, nil, asked())
+		if got.failure != "" {
+			t.Fatal(explain(t, seed, got))
+		}
+		for what, n := range got.counts {
+			total[what] += n
+		}
+		steps += got.steps
+		if asked() == full {
+			t.Log(strings.Join(got.trace, "\n"))
+		}
+	}
+	var lines []string
+	for _, what := range slices.Sorted(maps.Keys(total)) {
+		lines = append(lines, fmt.Sprintf("%8d  %s", total[what], what))
+	}
+	t.Logf("%d seeds, %d steps\n%s", *seeds, steps, strings.Join(lines, "\n"))
+	for _, what := range append(faultNames, paths...) {
+		if total[what] == 0 && *seeds >= enough {
+			t.Errorf("in %d seeds there was no %q", *seeds, what)
+		}
+	}
+}
+
+// enough is how many seeds bring about everything that there is.
+const enough = 200
+
+// explain takes away from a failing run what it does not need in order to fail, and prints the rest.
+func explain(t *testing.T, seed uint64, got result) string {
+	off := map[string]bool{}
+	for _, part := range parts() {
+		off[part] = true
+		if less := play(t, seed, off, none); less.failure == "" {
+			delete(off, part)
+		}
+	}
+	least := play(t, seed, off, brief)
+	return fmt.Sprintf("seed %d: %s\n\nleast form, without %s:\n%s\n%s", seed, got.failure,
+		strings.Join(slices.Sorted(maps.Keys(off)), ", "), strings.Join(least.trace, "\n"), least.failure)
+}
+
+// parts are the names of all that can be switched off.
+func parts() (names []string) {
+	for _, r := range roles {
+		names = append(names, r.name)
+	}
+	return append(append(names, "caches", "clones"), faultNames...)
+}
+
+func TestSameSeedGivesSameTrace(t *testing.T) {
+	warm(t)
+	for seed := range uint64(20) {
+		a, b := play(t, seed, nil, full), play(t, seed, nil, full)
+		if a.sum != b.sum || a.steps != b.steps {
+			for i := range min(len(a.trace), len(b.trace)) {
+				if a.trace[i] != b.trace[i] {
+					t.Fatalf("seed %d: runs part at\n%s\n%s", seed, a.trace[i], b.trace[i])
+				}
+			}
+			t.Fatalf("seed %d: %d and %d steps", seed, a.steps, b.steps)
+		}
+	}
+}
