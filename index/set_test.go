@@ -35,28 +35,19 @@ func TestSetAnswersAsAMapOfAllLivePacks(t *testing.T) {
 		s.AddLoose(uint32(100+i), tables[i].Entries)
 	}
 
-	exact, prefix := map[blob.ID][]Location{}, map[[prefixSize]byte][]Location{}
+	copies := map[prefix][]Location{} // blobs with equal prefixes are not told apart
 	for i, table := range tables {
 		for _, e := range table.Entries {
 			l := locate(e, uint32(100+i))
-			if i >= 15 {
-				exact[e.ID] = append(exact[e.ID], l)
-			}
-			if i < 16 && i != 3 {
-				p := [prefixSize]byte(e.ID[:])
-				prefix[p] = append(prefix[p], l)
+			if p := prefix(e.ID[:prefixSize]); i != 3 && !slices.Contains(copies[p], l) {
+				copies[p] = append(copies[p], l)
 			}
 		}
 	}
 	asked := 0
 	for _, table := range tables {
 		for _, e := range table.Entries {
-			var want []Location
-			for _, l := range slices.Concat(exact[e.ID], prefix[[prefixSize]byte(e.ID[:])]) {
-				if !slices.Contains(want, l) {
-					want = append(want, l)
-				}
-			}
+			want := slices.Clone(copies[prefix(e.ID[:prefixSize])])
 			if diff := cmp.Diff(sortLocations(want), sortLocations(s.Lookup(e.ID))); diff != "" {
 				t.Fatalf("blob %s: -want +got\n%s", e.ID, diff)
 			}
@@ -164,4 +155,41 @@ func BenchmarkSetLookup(b *testing.B) {
 			mustEncode(b, tables)
 		}
 	})
+}
+
+func TestEveryRowOfASetHasItsNumber(t *testing.T) {
+	rng := rand.New(rand.NewPCG(23, 24))
+	tables := randomTables(rng, 9, 900)
+	number := func(p blob.Hash) (uint32, bool) {
+		at := slices.IndexFunc(tables, func(t Table) bool { return t.Pack == p })
+		return uint32(at), at != 3
+	}
+	var s Set
+	s.AddLoose(8, tables[8].Entries)
+	s.AddSegment(mustParse(t, mustEncode(t, tables[:5])), number)
+	s.AddSegment(mustParse(t, mustEncode(t, tables[5:8])), number)
+	s.AddLoose(0, tables[0].Entries[:1])
+	seen := make([]bool, s.Len())
+	for n, r := range s.All() {
+		if seen[n] || r.Pack == 3 {
+			t.Fatalf("row %d of pack %d came twice or should be skipped", n, r.Pack)
+		}
+		seen[n] = true
+		found := false
+		for m, l := range s.Find(r.ID) {
+			found = found || (m == n && l == r.Location)
+		}
+		if !found {
+			t.Fatalf("row %d is not found by its ID", n)
+		}
+	}
+	skipped := 0
+	for _, yes := range seen {
+		if !yes {
+			skipped++
+		}
+	}
+	if skipped != len(tables[3].Entries) {
+		t.Errorf("%d rows did not come, want the %d of the skipped pack", skipped, len(tables[3].Entries))
+	}
 }
