@@ -12,12 +12,31 @@ import (
 // Builder collects sealed blobs of one session until they are a pack. It is not safe for concurrent
 // use.
 type Builder struct {
+	layout
 	keys    *seal.Keys
 	session *seal.Session
-	blobs   [][]byte   // joined only by Finish: a growing slice would copy each of them twice over
-	size    int        // of all blobs
-	rows    []blob.Row // beside blobs; offsets from the start of the first, until Finish knows what stands before them
 }
+
+// layout is blobs on their way into a pack.
+type layout struct {
+	blobs [][]byte   // joined only at the end: a growing slice would copy each of them twice over
+	size  int        // of all blobs
+	rows  []blob.Row // beside blobs; offsets from the start of the first, until it is known what stands before them
+}
+
+// lay appends a blob. Of the row everything is given but where it lies.
+func (l *layout) lay(r blob.Row, sealed []byte) {
+	r.Offset, r.Stored = uint32(l.size), uint32(len(sealed))
+	l.rows = append(l.rows, r)
+	l.blobs = append(l.blobs, sealed)
+	l.size += len(sealed)
+}
+
+// Len returns the number of blobs so far.
+func (l *layout) Len() int { return len(l.rows) }
+
+// Size returns about how many bytes the pack has so far: all but keys and padding.
+func (l *layout) Size() int { return l.size + len(l.rows)*blob.RowSize }
 
 // Pack is a finished pack: the bytes to store and what the index needs to know of them.
 type Pack struct {
@@ -33,10 +52,8 @@ func NewBuilder(keys *seal.Keys, session *seal.Session) *Builder {
 
 // Add appends a blob that the builder's session has sealed, and keeps its bytes.
 func (b *Builder) Add(s seal.Sealed) {
-	b.rows = append(b.rows, blob.Row{ID: s.Ref.ID, Class: s.Ref.Class, Key: uint8(slices.Index(blob.Classes[:], s.Ref.Class)),
-		Offset: uint32(b.size), Stored: uint32(len(s.Bytes)), Plain: uint32(s.Plain), Links: uint32(s.Links)})
-	b.blobs = append(b.blobs, s.Bytes)
-	b.size += len(s.Bytes)
+	b.lay(blob.Row{ID: s.Ref.ID, Class: s.Ref.Class, Key: uint8(slices.Index(blob.Classes[:], s.Ref.Class)),
+		Plain: uint32(s.Plain), Links: uint32(s.Links)}, s.Bytes)
 }
 
 // Absorb appends the blobs of another builder of the same session, which must not be used afterwards.
@@ -46,12 +63,6 @@ func (b *Builder) Absorb(o *Builder) {
 	}
 }
 
-// Len returns the number of blobs so far.
-func (b *Builder) Len() int { return len(b.rows) }
-
-// Size returns about how many bytes the pack has so far: all but keys and padding.
-func (b *Builder) Size() int { return b.size + len(b.rows)*blob.RowSize }
-
 // Finish makes the pack. The builder must not be used afterwards.
 func (b *Builder) Finish() (Pack, error) {
 	// All keys, needed or not: the length of the table must not tell whether there is a Secret in the pack.
@@ -59,24 +70,29 @@ func (b *Builder) Finish() (Pack, error) {
 	if err != nil {
 		return Pack{}, fmt.Errorf("finish pack: %w", err)
 	}
-	before := headerSize + len(keyTable) + seal.Overhead
-	for i := range b.rows {
-		b.rows[i].Offset += uint32(before)
-	}
-	bare := before + b.size + countSize + len(b.rows)*blob.RowSize + seal.Overhead + trailerSize
-	table := tableOf(b.rows, countSize+len(b.rows)*blob.RowSize+seal.Padded(bare)-bare)
+	return b.finish(b.keys, keyTable), nil
+}
 
-	h := header{label: b.keys.PackLabel(keyTable, table), keyTable: len(keyTable) + seal.Overhead}
+// finish puts everything around the blobs.
+func (l *layout) finish(keys *seal.Keys, keyTable []byte) Pack {
+	before := headerSize + len(keyTable) + seal.Overhead
+	for i := range l.rows {
+		l.rows[i].Offset += uint32(before)
+	}
+	bare := before + l.size + countSize + len(l.rows)*blob.RowSize + seal.Overhead + trailerSize
+	table := tableOf(l.rows, countSize+len(l.rows)*blob.RowSize+seal.Padded(bare)-bare)
+
+	h := header{label: keys.PackLabel(keyTable, table), keyTable: len(keyTable) + seal.Overhead}
 	data := make([]byte, 0, seal.Padded(bare))
 	data = h.append(data)
-	data = append(data, b.keys.SealCatalog(seal.PackKeys, h.name(), keyTable)...)
-	for _, sealed := range b.blobs {
+	data = append(data, keys.SealCatalog(seal.PackKeys, h.name(), keyTable)...)
+	for _, sealed := range l.blobs {
 		data = append(data, sealed...)
 	}
 	var trailer []byte
 	trailer = binary.LittleEndian.AppendUint32(trailer, uint32(len(data)))
 	trailer = binary.LittleEndian.AppendUint32(trailer, uint32(len(table)+seal.Overhead))
-	data = append(data, b.keys.SealCatalog(seal.PackTable, h.name(), table)...)
-	data = append(data, b.keys.SealCatalog(seal.PackTrailer, h.name(), trailer)...)
-	return Pack{Name: seal.HashOf(data), Data: data, Rows: b.rows}, nil
+	data = append(data, keys.SealCatalog(seal.PackTable, h.name(), table)...)
+	data = append(data, keys.SealCatalog(seal.PackTrailer, h.name(), trailer)...)
+	return Pack{Name: seal.HashOf(data), Data: data, Rows: l.rows}
 }

@@ -269,3 +269,89 @@ func FuzzTable(f *testing.F) {
 		}
 	})
 }
+
+// joined copies everything from packs of several sessions into one.
+func joined(t *testing.T, k *seal.Keys, packs ...Pack) Pack {
+	t.Helper()
+	j := NewJoiner(k)
+	for _, p := range packs {
+		s, err := Reader{Keys: k}.Source(p.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !j.Take(s, s.Rows) {
+			t.Fatal("the keys of a few packs do not fit into one")
+		}
+	}
+	p, err := j.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestJoinedPackOpensAsItsSources(t *testing.T) {
+	k := testKeys()
+	recovery, err := seal.GenerateRecoveryKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources := []Pack{build(t, k, nil), build(t, k, recovery.PublicKey()), build(t, k, nil), build(t, k, recovery.PublicKey())}
+	p := joined(t, k, joined(t, k, sources[:2]...), sources[2], sources[3])
+	r := Reader{Keys: k, Recovery: recovery}
+	rows, err := r.Rows(p.Data)
+	if err != nil || len(rows) != 4*len(contents) {
+		t.Fatalf("%d rows, %v; want %d", len(rows), err, 4*len(contents))
+	}
+	keys, _, err := r.SessionKeys(p.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		n, err := r.OpenBlob(keys, row, p.Data[row.Offset:][:row.Stored])
+		if diff := cmp.Diff(contents[row.Class], n); err != nil || diff != "" {
+			t.Errorf("%v: %v (-want +got)\n%s", row.Ref(), err, diff)
+		}
+	}
+	if len(p.Data) != seal.Padded(len(p.Data)) {
+		t.Errorf("a joined pack of %d bytes is not padded", len(p.Data))
+	}
+}
+
+func TestKeysOfOneSessionAreCarriedOnce(t *testing.T) {
+	k := testKeys()
+	one := build(t, k, nil)
+	if p := joined(t, k, one, one, one); len(p.Data) >= 3*len(one.Data) {
+		t.Errorf("three times one pack make %d bytes of %d", len(p.Data), len(one.Data))
+	}
+	keys, _, err := Reader{Keys: k}.SessionKeys(joined(t, k, one, one, one).Data)
+	if err != nil || len(keys) != len(blob.Classes) {
+		t.Errorf("%d keys, %v; want %d", len(keys), err, len(blob.Classes))
+	}
+}
+
+func TestJoinerIsFullWhenKeysDoNotFit(t *testing.T) {
+	k := testKeys()
+	j := NewJoiner(k)
+	for n := 1; ; n++ {
+		s, err := Reader{Keys: k}.Source(build(t, k, nil).Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := j.Len()
+		if j.Take(s, s.Rows) {
+			continue
+		}
+		if j.Len() != before || n != 256/len(blob.Classes)+1 {
+			t.Errorf("full with %d packs, %d blobs more; want %d and none", n, j.Len()-before, 256/len(blob.Classes)+1)
+		}
+		break
+	}
+	p, err := j.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keys, _, err := (Reader{Keys: k}).SessionKeys(p.Data); err != nil || len(keys) != 256 {
+		t.Errorf("%d keys, %v; want 256", len(keys), err)
+	}
+}

@@ -1,10 +1,12 @@
 package seal
 
 import (
+	"bytes"
 	"crypto/hpke"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -95,6 +97,73 @@ func (s *Session) KeyTable(classes []blob.Class) ([]byte, error) {
 			records = append(records, record)
 		}
 	}
+	return encodeKeyTable(records)
+}
+
+// WrappedKeys are the session keys of a key table as they are stored, still wrapped: who copies blobs
+// into another pack copies their keys along without being able to use them. Its zero value is empty.
+type WrappedKeys struct {
+	records []keyRecord
+	keys    int // in all records
+	size    int // about, of the encoded table
+}
+
+// recordOverhead is more than what a record takes besides its wrapped keys.
+const recordOverhead = 64
+
+// ParseKeyTable reads the plaintext of a key table without unwrapping anything.
+func ParseKeyTable(table []byte) (WrappedKeys, error) {
+	var w WrappedKeys
+	if err := cbor.Unmarshal(table, &w.records); err != nil {
+		return WrappedKeys{}, fmt.Errorf("decode key table: %w", ErrOpen)
+	}
+	for _, r := range w.records {
+		w.keys += len(r.Classes)
+		w.size += len(r.Wrapped) + recordOverhead
+	}
+	if w.keys > maxKeys {
+		return WrappedKeys{}, fmt.Errorf("decode key table: %d keys are more than %d: %w", w.keys, maxKeys, ErrOpen)
+	}
+	return w, nil
+}
+
+// Len returns the number of keys.
+func (w WrappedKeys) Len() int { return w.keys }
+
+// Join takes over all keys of another table, those it has already only once, and returns the number that
+// each of them has here. When they do not fit into a table of the given size in bytes, nothing changes
+// and ok is false.
+func (w *WrappedKeys) Join(from WrappedKeys, most int) (numbers []uint8, ok bool) {
+	joined := WrappedKeys{records: slices.Clip(w.records), keys: w.keys, size: w.size}
+	for _, r := range from.records {
+		first := 0 // number of the record's first key
+		at := slices.IndexFunc(joined.records, func(o keyRecord) bool {
+			return o.Method == r.Method && o.Epoch == r.Epoch && bytes.Equal(o.Classes, r.Classes) && bytes.Equal(o.Wrapped, r.Wrapped)
+		})
+		if at < 0 {
+			at = len(joined.records)
+			joined.records = append(joined.records, r)
+			joined.keys += len(r.Classes)
+			joined.size += len(r.Wrapped) + recordOverhead
+		}
+		for _, before := range joined.records[:at] {
+			first += len(before.Classes)
+		}
+		for i := range r.Classes {
+			numbers = append(numbers, uint8(first+i))
+		}
+	}
+	if joined.keys > maxKeys || joined.size > most {
+		return nil, false
+	}
+	*w = joined
+	return numbers, true
+}
+
+// Encode returns the plaintext of a key table of these keys.
+func (w WrappedKeys) Encode() ([]byte, error) { return encodeKeyTable(w.records) }
+
+func encodeKeyTable(records []keyRecord) ([]byte, error) {
 	table, err := cbor.Marshal(records)
 	if err != nil {
 		return nil, fmt.Errorf("encode key table: %w", err)
