@@ -10,7 +10,6 @@ import (
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/pack"
-	"github.com/varve-dev/varve/repo/storage"
 )
 
 // Commit is what a writer's session becomes.
@@ -32,10 +31,11 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 		return journal.Snapshot{}, err
 	}
 	own := w.ownAdded()
-	segment, err := w.storeSegment(ctx, own)
+	segment, stored, err := w.repo.storeSegment(ctx, own)
 	if err != nil {
 		return journal.Snapshot{}, err
 	}
+	w.count(WriterStats{StoredBytes: stored})
 	snapshot := journal.Snapshot{ID: c.ID, Manifest: c.Manifest.ID, UID: c.UID, Time: c.Started.UnixMilli(), Inherits: c.Inherits}
 	var earlier *journal.Snapshot
 	var checkpoint *journal.Vouched
@@ -51,7 +51,9 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 		}
 		if s.Next >= s.Checkpoint.Next+w.repo.limits.Checkpoint {
 			if checkpoint == nil { // else it was stored before a race was lost, and serves as well
-				checkpoint = w.storeCheckpoint(ctx, s)
+				if checkpoint = w.repo.storeCheckpoint(ctx, s); checkpoint != nil {
+					w.count(WriterStats{StoredBytes: checkpoint.Size})
+				}
 			}
 			e.Checkpoint = checkpoint
 		}
@@ -113,28 +115,13 @@ func (w *Writer) finish() (inline []byte, err error) {
 	return inline, nil
 }
 
-// storeSegment stores the segment that new packs call for, or returns nil.
-func (w *Writer) storeSegment(ctx context.Context, added []journal.Added) (*gathered, error) {
-	segment, sealed, err := w.repo.gather(added)
-	if err != nil || segment == nil {
-		return nil, err
-	}
-	err = w.repo.bucket.Create(ctx, journal.SegmentName(segment.info.Name), sealed)
-	if err != nil && !errors.Is(err, storage.ErrExists) { // its name is the hash of its bytes
-		return nil, fmt.Errorf("store index segment: %w", err)
-	}
-	w.count(WriterStats{StoredBytes: int64(len(sealed))})
-	return segment, nil
-}
-
 // storeCheckpoint returns nil when the state cannot be stored. A checkpoint only saves time, so the
-// backup goes on without, and the next one makes it.
-func (w *Writer) storeCheckpoint(ctx context.Context, s *journal.State) *journal.Vouched {
-	v, err := journal.WriteCheckpoint(ctx, w.repo.bucket, w.repo.keys, s)
+// commit goes on without, and the next one makes it.
+func (r *Repository) storeCheckpoint(ctx context.Context, s *journal.State) *journal.Vouched {
+	v, err := journal.WriteCheckpoint(ctx, r.bucket, r.keys, s)
 	if err != nil {
 		return nil
 	}
-	w.count(WriterStats{StoredBytes: v.Size})
 	return &v
 }
 

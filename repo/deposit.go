@@ -55,9 +55,11 @@ func (w *Writer) leavePacks() {
 // addPacks commits an entry that makes packs known and nothing else.
 func (w *Writer) addPacks(ctx context.Context, packs []journal.Added, inline []byte, segment *gathered) (err error) {
 	if segment == nil {
-		if segment, err = w.storeSegment(ctx, packs); err != nil {
+		var stored int64
+		if segment, stored, err = w.repo.storeSegment(ctx, packs); err != nil {
 			return err
 		}
+		w.count(WriterStats{StoredBytes: stored})
 	}
 	committed, err := w.repo.journal.Commit(ctx, func(s *journal.State) (journal.Draft, error) {
 		e, err := additions(s, packs, segment)

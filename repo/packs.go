@@ -83,6 +83,21 @@ func (p *packReader) openHeld(ctx context.Context, f found) (blob.Node, error) {
 	return p.reader.OpenBlob(keys, f.row, sealed)
 }
 
+// links reads what one copy of a node links to, for which the catalog key is enough.
+func (p *packReader) links(ctx context.Context, f found) ([]blob.Ref, error) {
+	sealed, err := p.bytes(ctx, f, int64(f.row.Offset), int64(f.row.Links))
+	if err == nil {
+		var links []blob.Ref
+		if links, err = p.reader.Keys.OpenLinks(f.row.Ref(), sealed); err == nil {
+			return links, nil
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forget(f.number)
+	return nil, err
+}
+
 func (p *packReader) sessionKeys(ctx context.Context, f found) ([]seal.SessionKey, error) {
 	p.mu.Lock()
 	keys, ok := p.keys[f.number]

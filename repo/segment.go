@@ -1,14 +1,17 @@
 package repo
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/varve-dev/varve/index"
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/seal"
+	"github.com/varve-dev/varve/repo/storage"
 )
 
 // An index segment as it is stored, under the hash of these bytes:
@@ -47,6 +50,23 @@ func openSegment(keys *seal.Keys, sealed []byte) ([]byte, error) {
 		return nil, fmt.Errorf("segment is longer than its object: %w", seal.ErrOpen)
 	}
 	return padded[4 : 4+binary.LittleEndian.Uint32(padded)], nil
+}
+
+// storeSegment stores the segment that new packs call for, or returns nil.
+func (r *Repository) storeSegment(ctx context.Context, added []journal.Added) (g *gathered, stored int64, err error) {
+	g, sealed, err := r.gather(added)
+	if err != nil || g == nil {
+		return nil, 0, err
+	}
+	return g, int64(len(sealed)), r.createSegment(ctx, g.info.Name, sealed)
+}
+
+func (r *Repository) createSegment(ctx context.Context, name blob.Hash, sealed []byte) error {
+	err := r.bucket.Create(ctx, journal.SegmentName(name), sealed)
+	if err != nil && !errors.Is(err, storage.ErrExists) { // its name is the hash of its bytes
+		return fmt.Errorf("store index segment: %w", err)
+	}
+	return nil
 }
 
 // gathered is a new segment, and the packs whose tables are in it.

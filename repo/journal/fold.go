@@ -106,7 +106,7 @@ func (s *State) validateSegments(e *Entry) error {
 // validateSnapshots: what a snapshot relies on is there. Packs in refs are live, or revived by the
 // same entry; inherited snapshots are live, or adopted before any prune marked without them.
 func (s *State) validateSnapshots(e *Entry) error {
-	for n := range members(e.Revive) {
+	for n := range Members(e.Revive) {
 		if int(n) >= len(s.Packs) || s.Packs[n].Status != RetiredPack {
 			return invalid("pack %d is revived but not retired", n)
 		}
@@ -120,7 +120,7 @@ func (s *State) validateSnapshots(e *Entry) error {
 		}) {
 			return invalid("there is a snapshot of backup %s", sn.UID)
 		}
-		for n := range members(sn.Refs) {
+		for n := range Members(sn.Refs) {
 			if !s.reliable(n, e) {
 				return invalid("snapshot %v relies on pack %d, which is not live", sn.ID, n)
 			}
@@ -157,7 +157,7 @@ func (s *State) validateForgets(e *Entry) error {
 		if s.forgotten(u.ID) < 0 || (adopted && !s.CanAdopt(u.ID)) || twice(u.ID) {
 			return invalid("snapshot %v cannot come back", u.ID)
 		}
-		for n := range members(u.Refs) {
+		for n := range Members(u.Refs) {
 			if !s.reliable(n, e) {
 				return invalid("snapshot %v relies on pack %d, which is not live", u.ID, n)
 			}
@@ -184,20 +184,19 @@ func (s *State) validatePrune(e *Entry) error {
 	if len(e.Snapshots)+len(e.Unforget) > 0 {
 		return invalid("a snapshot came together with a prune that marked without it")
 	}
-	for n := range members(p.Retire) {
+	for n := range Members(p.Retire) {
 		if !s.Usable(n) || s.ReliedSince(n, p.Base) {
 			return invalid("pack %d is retired but not live, or relied on since", n)
 		}
 	}
-	for n := range members(p.Drop) {
+	for n := range Members(p.Drop) {
 		if int(n) >= len(s.Packs) || s.Packs[n].Status != RetiredPack || s.ReliedSince(n, p.Base) ||
 			(e.Revive != nil && e.Revive.Contains(n)) {
 			return invalid("pack %d is dropped but not retired, or revived", n)
 		}
 	}
 	for _, o := range p.Orphans {
-		n, known := s.Number(o)
-		if (known && s.Packs[n].Status != DroppedPack) || s.segment(o) >= 0 || e.adds(o) {
+		if s.Needs(o) || e.adds(o) {
 			return invalid("object %s is no orphan", o.Short())
 		}
 	}
@@ -219,7 +218,7 @@ func (s *State) validateReplaced(e *Entry) error {
 			bare.AndNot(g.Packs)
 		}
 	}
-	for n := range members(bare) {
+	for n := range Members(bare) {
 		if s.Packs[n].Status != DroppedPack && len(s.Packs[n].Rows) == 0 && !e.covers(n) {
 			return invalid("the table of pack %d would be in no segment", n)
 		}
@@ -271,11 +270,11 @@ func (s *State) takePacks(e *Stored) {
 	}
 	for _, g := range e.Segments {
 		s.Segments = append(s.Segments, SegmentInfo(g))
-		for n := range members(g.Packs) {
+		for n := range Members(g.Packs) {
 			s.Packs[n].Rows = nil
 		}
 	}
-	for n := range members(e.Revive) {
+	for n := range Members(e.Revive) {
 		s.Packs[n].Status, s.Packs[n].Retired = LivePack, 0
 	}
 	s.rely(e.Revive, e.Seq)
@@ -308,10 +307,10 @@ func (s *State) takeSnapshots(e *Stored) {
 func (s *State) takePrune(e *Stored) {
 	p := e.Prune
 	s.Prunes = PruneMark{ID: p.ID, Last: e.Seq, Base: max(s.Prunes.Base, p.Base)}
-	for n := range members(p.Retire) {
+	for n := range Members(p.Retire) {
 		s.Packs[n].Status, s.Packs[n].Retired = RetiredPack, e.Time
 	}
-	for n := range members(p.Drop) {
+	for n := range Members(p.Drop) {
 		s.Packs[n].Status, s.Packs[n].Rows = DroppedPack, nil
 	}
 	s.Segments = slices.DeleteFunc(s.Segments, func(i SegmentInfo) bool { return slices.Contains(p.Segments, i.Name) })
@@ -323,7 +322,7 @@ func (s *State) takePrune(e *Stored) {
 
 // rely notes that an entry names packs as something to rely on.
 func (s *State) rely(packs *Packs, at uint64) {
-	for n := range members(packs) {
+	for n := range Members(packs) {
 		s.Packs[n].Relied = at
 	}
 }

@@ -10,12 +10,12 @@ import (
 // places says where things stand in the slices of a state, so that a fold of a year's half a million
 // entries does not search them one by one. It follows from the slices and is not stored.
 type places struct {
-	packs   map[blob.Hash]uint32   // numbers
-	live    map[SnapshotID]int     // positions in Snapshots
-	gone    map[SnapshotID]int     // positions in Forgotten
-	uids    map[string]SnapshotID  // of Backups that have a snapshot, live or forgotten
-	givenUp map[blob.Hash]struct{} // GivenUp as a set
-	damaged map[Copy]struct{}      // Damaged as a set
+	packs   map[blob.Hash]uint32  // numbers
+	live    map[SnapshotID]int    // positions in Snapshots
+	gone    map[SnapshotID]int    // positions in Forgotten
+	uids    map[string]SnapshotID // of Backups that have a snapshot, live or forgotten
+	givenUp map[blob.Hash]int64   // GivenUp by name
+	damaged map[Copy]struct{}     // Damaged as a set
 }
 
 // findPlaces makes the places of a state that was decoded or is new.
@@ -23,13 +23,13 @@ func (s *State) findPlaces() {
 	s.at = places{
 		packs: make(map[blob.Hash]uint32, len(s.Packs)),
 		live:  map[SnapshotID]int{}, gone: map[SnapshotID]int{}, uids: map[string]SnapshotID{},
-		givenUp: map[blob.Hash]struct{}{}, damaged: map[Copy]struct{}{},
+		givenUp: map[blob.Hash]int64{}, damaged: map[Copy]struct{}{},
 	}
 	for i, p := range s.Packs {
 		s.at.packs[p.Name] = uint32(i)
 	}
 	for _, g := range s.GivenUp {
-		s.at.givenUp[g.Name] = struct{}{}
+		s.at.givenUp[g.Name] = g.Time
 	}
 	for _, c := range s.Damaged {
 		s.at.damaged[c] = struct{}{}
@@ -125,7 +125,7 @@ func (s *State) thin(base uint64, now int64) {
 func (s *State) giveUp(names []blob.Hash, at int64) {
 	for _, name := range names {
 		if !s.IsGivenUp(name) {
-			s.at.givenUp[name] = struct{}{}
+			s.at.givenUp[name] = at
 			s.GivenUp = append(s.GivenUp, GivenUp{Name: name, Time: at})
 		}
 	}

@@ -165,6 +165,18 @@ func (s *State) IsGivenUp(name blob.Hash) bool {
 	return ok
 }
 
+// GivenUpAt returns when an object was given up, by the clock of who did it, in milliseconds since 1970.
+func (s *State) GivenUpAt(name blob.Hash) (at int64, ok bool) {
+	at, ok = s.at.givenUp[name]
+	return at, ok
+}
+
+// Needs reports whether an object is a pack that is not dropped, or a segment.
+func (s *State) Needs(name blob.Hash) bool {
+	n, known := s.Number(name)
+	return (known && s.Packs[n].Status != DroppedPack) || s.segment(name) >= 0
+}
+
 // ReliedSince reports whether an entry from the given number on names a pack as something to rely on.
 // A prune that marked before knows nothing of it and must leave the pack alone.
 func (s *State) ReliedSince(pack uint32, base uint64) bool {
@@ -219,9 +231,9 @@ func DecodeState(data []byte) (*State, error) {
 // NewPacks returns a set of pack numbers.
 func NewPacks(numbers ...uint32) *Packs { return roaring.BitmapOf(numbers...) }
 
-// members are the numbers in a set that may be nil, in ascending order. A few bytes can hold a set of
+// Members are the numbers in a set that may be nil, in ascending order. A few bytes can hold a set of
 // billions, so it is not written out.
-func members(p *Packs) iter.Seq[uint32] {
+func Members(p *Packs) iter.Seq[uint32] {
 	if p == nil {
 		return func(func(uint32) bool) {}
 	}

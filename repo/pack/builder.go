@@ -70,17 +70,17 @@ func (b *Builder) Finish() (Pack, error) {
 	if err != nil {
 		return Pack{}, fmt.Errorf("finish pack: %w", err)
 	}
-	return b.finish(b.keys, keyTable), nil
+	return b.finish(b.keys, keyTable, nil), nil
 }
 
-// finish puts everything around the blobs.
-func (l *layout) finish(keys *seal.Keys, keyTable []byte) Pack {
+// finish puts everything around the blobs. The salt stands behind the rows.
+func (l *layout) finish(keys *seal.Keys, keyTable, salt []byte) Pack {
 	before := headerSize + len(keyTable) + seal.Overhead
 	for i := range l.rows {
 		l.rows[i].Offset += uint32(before)
 	}
-	bare := before + l.size + countSize + len(l.rows)*blob.RowSize + seal.Overhead + trailerSize
-	table := tableOf(l.rows, countSize+len(l.rows)*blob.RowSize+seal.Padded(bare)-bare)
+	bare := before + l.size + countSize + len(l.rows)*blob.RowSize + len(salt) + seal.Overhead + trailerSize
+	table := tableOf(l.rows, salt, countSize+len(l.rows)*blob.RowSize+len(salt)+seal.Padded(bare)-bare)
 
 	h := header{label: keys.PackLabel(keyTable, table), keyTable: len(keyTable) + seal.Overhead}
 	data := make([]byte, 0, seal.Padded(bare))

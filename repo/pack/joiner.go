@@ -1,6 +1,7 @@
 package pack
 
 import (
+	"crypto/rand"
 	"fmt"
 
 	"github.com/varve-dev/varve/repo/blob"
@@ -22,6 +23,9 @@ type Source struct {
 	data []byte
 	keys seal.WrappedKeys
 }
+
+// saltSize is the length of the salt in the table of a joined pack, in bytes.
+const saltSize = 16
 
 // NewJoiner starts an empty pack.
 func NewJoiner(keys *seal.Keys) *Joiner { return &Joiner{keys: keys} }
@@ -53,6 +57,13 @@ func (r Reader) Source(data []byte) (Source, error) {
 	return Source{Rows: rows, data: data, keys: keys}, nil
 }
 
+// Fits reports whether a source's keys fit beside those that are there.
+func (j *Joiner) Fits(s Source) bool {
+	wrapped := j.wrapped
+	_, ok := wrapped.Join(s.keys, maxKeyTable-seal.Overhead)
+	return ok
+}
+
 // Take copies some rows of a source. It reports false, and takes nothing, when the source's keys do not fit
 // beside those that are there: the pack is full.
 func (j *Joiner) Take(s Source, rows []blob.Row) bool {
@@ -74,5 +85,7 @@ func (j *Joiner) Finish() (Pack, error) {
 	if err != nil {
 		return Pack{}, fmt.Errorf("finish pack: %w", err)
 	}
-	return j.finish(j.keys, keyTable), nil
+	salt := make([]byte, saltSize)
+	_, _ = rand.Read(salt)
+	return j.finish(j.keys, keyTable, salt), nil
 }

@@ -9,13 +9,15 @@
 //	├────────────────────────────────────────────────────────────────┤
 //	│ blob │ blob │ …                                                │  sealed each on its own
 //	├────────────────────────────────────────────────────────────────┤
-//	│ table: number of rows (4) │ rows │ zeros                       │  sealed, catalog key
+//	│ table: number of rows (4) │ rows │ salt │ zeros                │  sealed, catalog key
 //	├────────────────────────────────────────────────────────────────┤
 //	│ trailer: offset of the table (4) │ its sealed length (4)       │  sealed, catalog key
 //	└────────────────────────────────────────────────────────────────┘
 //
 // Numbers are little endian. The zeros behind the rows bring the whole pack to a Padmé size, so that
-// its length tells neither how many blobs it holds nor how long they are. The pack's name is the
+// its length tells neither how many blobs it holds nor how long they are. A pack of copied blobs has a
+// random salt of 16 bytes, others none: what is copied together once more must not become a pack of a name
+// that was there before. The pack's name is the
 // BLAKE3-256 of all its bytes: anyone can look for rot without a key. The label, a keyed hash of
 // table and key table, names the sealed parts before that hash exists.
 //
@@ -84,11 +86,11 @@ func parseHeader(data []byte) (h header, err error) {
 	return h, nil
 }
 
-// tableOf returns the plaintext of a pack's table: its rows, and zeros up to the given length.
-func tableOf(rows []blob.Row, length int) []byte {
+// tableOf returns the plaintext of a pack's table: its rows, the salt, and zeros up to the given length.
+func tableOf(rows []blob.Row, salt []byte, length int) []byte {
 	table := make([]byte, 0, length)
 	table = binary.LittleEndian.AppendUint32(table, uint32(len(rows)))
-	table = blob.AppendRows(table, rows)
+	table = append(blob.AppendRows(table, rows), salt...)
 	return append(table, make([]byte, length-len(table))...)
 }
 

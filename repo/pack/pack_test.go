@@ -355,3 +355,11 @@ func TestJoinerIsFullWhenKeysDoNotFit(t *testing.T) {
 		t.Errorf("%d keys, %v; want 256", len(keys), err)
 	}
 }
+
+func TestJoiningTheSameAgainMakesAnotherPack(t *testing.T) {
+	k := testKeys()
+	p := build(t, k, nil)
+	if joined(t, k, p).Name == joined(t, k, p).Name {
+		t.Error("two joined packs of the same blobs have one name, which can be dropped only once")
+	}
+}

@@ -1,0 +1,210 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/varve-dev/varve/index"
+	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/journal"
+)
+
+// marking is what the live snapshots of one state reach: one bit for each row of the index, set on all
+// copies of a blob. Besides the index itself, that and the packs are all that it holds in memory.
+//
+// Rows know the first 16 bytes of a blob's ID. Two blobs that share them would be marked together; with keyed
+// hashes that takes some 2⁶⁴ blobs.
+type marking struct {
+	repo  *Repository
+	state *journal.State
+	set   *index.Set // of the state alone, whatever others add meanwhile
+	live  []uint64
+
+	missing *journal.Packs          // packs whose object is not there
+	damaged map[damagedRow]struct{} // copies known to be bad, as rows tell them
+}
+
+// damagedRow names a damaged copy by what a row knows of it.
+type damagedRow struct {
+	blob blob.ID // the first 16 bytes
+	in   blob.Class
+	pack uint32
+}
+
+// newMarking indexes a state.
+func newMarking(ctx context.Context, r *Repository, s *journal.State, missing *journal.Packs) (*marking, error) {
+	m := &marking{repo: r, state: s, set: new(index.Set), missing: missing, damaged: map[damagedRow]struct{}{}}
+	for _, info := range s.Segments {
+		g, err := r.segment(ctx, info)
+		if err != nil {
+			return nil, err
+		}
+		m.set.AddSegment(g, s.Number)
+	}
+	for number, p := range s.Packs {
+		rows, err := blob.DecodeRows(p.Rows)
+		if err != nil {
+			return nil, fmt.Errorf("table of pack %s: %w: %w", p.Name.Short(), ErrDamaged, err)
+		}
+		m.set.AddLoose(uint32(number), rows)
+	}
+	m.live = make([]uint64, (m.set.Len()+63)/64)
+	for _, c := range s.Damaged {
+		m.damaged[damagedRow{short(c.Blob.ID), c.Blob.Class, c.Pack}] = struct{}{}
+	}
+	return m, nil
+}
+
+// short leaves of an ID what a row keeps.
+func short(id blob.ID) (s blob.ID) {
+	copy(s[:16], id[:16])
+	return s
+}
+
+func (m *marking) isLive(row int) bool { return m.live[row/64]&(1<<(row%64)) != 0 }
+
+// all marks what every live snapshot reaches, each distinct node once.
+func (m *marking) all(ctx context.Context, report *PruneReport, progress func(done int64)) error {
+	for i, l := range m.state.Snapshots {
+		if err := m.reach(ctx, blob.Ref{Class: blob.Manifest, ID: l.Manifest}, report); err != nil {
+			return fmt.Errorf("snapshot %v: %w", l.ID, err)
+		}
+		progress(int64(i + 1))
+	}
+	return nil
+}
+
+// reach marks a blob and all beneath it.
+func (m *marking) reach(ctx context.Context, from blob.Ref, report *PruneReport) error {
+	for next := []blob.Ref{from}; len(next) > 0; {
+		ref := next[len(next)-1]
+		next = next[:len(next)-1]
+		good, before, err := m.markOne(ref)
+		if err != nil {
+			return err
+		}
+		if before {
+			continue
+		}
+		if len(good) == 0 {
+			report.Lost++ // and known to be: repair has said of each copy that it is bad
+			continue
+		}
+		if !ref.Class.HasLinks() {
+			continue
+		}
+		links, err := m.links(ctx, ref, good)
+		if err != nil {
+			return err
+		}
+		report.Nodes++
+		next = append(next, links...)
+	}
+	return nil
+}
+
+// markOne marks all copies of a blob. It returns those that are good, and whether they were marked before.
+// A blob of which no copy is there and none is known to be bad is missing.
+func (m *marking) markOne(ref blob.Ref) (good []found, before bool, err error) {
+	bad := 0
+	for row, l := range m.set.Find(ref.ID) {
+		if l.Class != ref.Class || m.state.Packs[l.Pack].Status == journal.DroppedPack {
+			continue
+		}
+		if m.isLive(row) {
+			return nil, true, nil
+		}
+		m.live[row/64] |= 1 << (row % 64)
+		switch {
+		case m.isDamaged(ref.ID, l):
+			bad++
+		case !m.missing.Contains(l.Pack):
+			good = append(good, found{number: l.Pack, pack: m.state.Packs[l.Pack], row: blob.Row{ID: ref.ID, Class: l.Class,
+				Key: l.Key, Offset: l.Offset, Stored: l.Stored, Plain: l.Plain, Links: l.Links}})
+		}
+	}
+	if len(good) == 0 && bad == 0 {
+		return nil, false, fmt.Errorf("%v is in no pack that is there: %w", ref, ErrDamaged)
+	}
+	return good, false, nil
+}
+
+func (m *marking) isDamaged(id blob.ID, l index.Location) bool {
+	_, single := m.damaged[damagedRow{short(id), l.Class, l.Pack}]
+	_, whole := m.damaged[damagedRow{pack: l.Pack}]
+	return single || whole
+}
+
+// links reads what a node links to from the first copy that opens.
+func (m *marking) links(ctx context.Context, ref blob.Ref, copies []found) ([]blob.Ref, error) {
+	var failed []error
+	for _, f := range copies {
+		links, err := m.repo.packs.links(ctx, f)
+		if err == nil {
+			return links, nil
+		}
+		if !isDamage(err) {
+			return nil, fmt.Errorf("read links of %v from pack %s: %w", ref, f.pack.Name.Short(), err)
+		}
+		failed = append(failed, fmt.Errorf("pack %s: %w", f.pack.Name.Short(), err))
+	}
+	return nil, fmt.Errorf("read links of %v: %w: %w", ref, ErrDamaged, errors.Join(failed...))
+}
+
+// holder decides which copy of a marked blob is the one to keep: a good one, in a live pack rather than a
+// retired one, the oldest of those. It returns the number of its row; ok is false if no copy is good.
+func (m *marking) holder(id blob.ID, class blob.Class) (row int, at index.Location, ok bool) {
+	for n, l := range m.set.Find(id) {
+		p := m.state.Packs[l.Pack]
+		if l.Class != class || p.Status == journal.DroppedPack || m.missing.Contains(l.Pack) || m.isDamaged(id, l) {
+			continue
+		}
+		status := m.state.Packs[at.Pack].Status
+		if !ok || p.Status < status || (p.Status == status && l.Pack < at.Pack) {
+			row, at, ok = n, l, true
+		}
+	}
+	return row, at, ok
+}
+
+// content is what a pack holds, in stored bytes of blobs.
+type content struct {
+	total  int64
+	needed int64 // of blobs that live snapshots reach and that this pack is to keep
+}
+
+// contents sums up what each pack holds, by pack number.
+func (m *marking) contents() []content {
+	packs := make([]content, len(m.state.Packs))
+	for row, r := range m.set.All() {
+		if m.repeated(row, r) {
+			continue
+		}
+		c := &packs[r.Pack]
+		c.total += int64(r.Stored)
+		if !m.isLive(row) {
+			continue
+		}
+		if n, _, ok := m.holder(r.ID, r.Class); ok && n == row {
+			c.needed += int64(r.Stored)
+		}
+	}
+	return packs
+}
+
+// repeated reports whether an earlier row tells the same copy: a pack's table can be in two segments.
+func (m *marking) repeated(row int, r index.Row) bool {
+	for n, l := range m.set.Find(r.ID) {
+		if n < row && l == r.Location {
+			return true
+		}
+	}
+	return false
+}
+
+// keeps reports whether a pack is to keep the copy that a row of its own table tells of.
+func (m *marking) keeps(pack uint32, row blob.Row) bool {
+	n, at, ok := m.holder(row.ID, row.Class)
+	return ok && m.isLive(n) && at.Pack == pack && at.Offset == row.Offset
+}

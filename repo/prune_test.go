@@ -1,0 +1,560 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/journal"
+	"github.com/varve-dev/varve/repo/pack"
+	"github.com/varve-dev/varve/repo/storage"
+	"github.com/varve-dev/varve/repo/storage/mem"
+)
+
+// atOnce drops everything as soon as it can be.
+var atOnce = PruneOptions{MaxDrop: 1}
+
+func commitEntry(t testing.TB, r *Repository, e journal.Entry) {
+	t.Helper()
+	if _, err := r.journal.Commit(t.Context(), func(*journal.State) (journal.Draft, error) {
+		return journal.Draft{Entry: e}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func forget(t testing.TB, r *Repository, snapshots ...journal.Snapshot) {
+	t.Helper()
+	var e journal.Entry
+	for _, s := range snapshots {
+		e.Forget = append(e.Forget, journal.Forget{ID: s.ID})
+	}
+	commitEntry(t, r, e)
+}
+
+func prune(t testing.TB, r *Repository, o PruneOptions) PruneReport {
+	t.Helper()
+	report, err := r.Prune(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+// objects lists a folder of a bucket.
+func objects(t testing.TB, b storage.Bucket, folder string) (names []string) {
+	t.Helper()
+	for info, err := range b.List(t.Context(), folder, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, info.Name)
+	}
+	return names
+}
+
+// neededObjects are the packs and segments that the state says are there.
+func neededObjects(r *Repository) (names []string) {
+	r.journal.View(func(s *journal.State) {
+		for _, p := range s.Packs {
+			if p.Status != journal.DroppedPack && p.Inline == 0 {
+				names = append(names, journal.PackName(p.Name))
+			}
+		}
+		for _, g := range s.Segments {
+			names = append(names, journal.SegmentName(g.Name))
+		}
+	})
+	slices.Sort(names)
+	return names
+}
+
+func mustRead(t testing.TB, r *Repository, refs []blob.Ref, contents [][]byte) {
+	t.Helper()
+	for i, ref := range refs {
+		got, err := r.Read(t.Context(), ref)
+		if err != nil || !bytes.Equal(got, contents[i]) {
+			t.Errorf("content %d: %d bytes, %v; want the %d that were written", i, len(got), err, len(contents[i]))
+		}
+	}
+}
+
+// megabytes are n contents of a megabyte each.
+func megabytes(seed uint64, n int) (contents [][]byte) {
+	for i := range uint64(n) {
+		contents = append(contents, noise(seed+i, 1<<20))
+	}
+	return contents
+}
+
+func TestPruneTakesBackWhatNoSnapshotNeeds(t *testing.T) {
+	b, r := newRepository(t)
+	common, old, young := megabytes(10, 2), megabytes(20, 3), megabytes(30, 2)
+	first, _ := backup(t, r, slices.Concat(common, old)...)
+	_, refs := backup(t, r, slices.Concat(common, young)...)
+	_, only := backup(t, r, old[0])
+	forget(t, r, first)
+
+	report := prune(t, r, atOnce)
+	if report.Dropped.Objects+report.Deleted.Objects > 0 || report.Repacked.Objects != 1 {
+		t.Errorf("the first prune: %+v; want one pack copied and nothing dropped before somebody had a chance to need it", report)
+	}
+	report = prune(t, r, atOnce)
+	if report.Dropped.Objects != 2 || report.Deleted.Objects != 1 {
+		t.Errorf("the second prune: %+v; want the copied pack dropped and deleted, and one in the journal dropped", report)
+	}
+	if diff := cmp.Diff(neededObjects(r), append(objects(t, b, journal.SegmentFolder), objects(t, b, journal.PackFolder)...)); diff != "" {
+		t.Errorf("-needed +there\n%s", diff)
+	}
+	for _, reader := range []*Repository{r, reopen(t, b, "")} {
+		mustRead(t, reader, refs, slices.Concat(common, young))
+		mustRead(t, reader, only, old[:1])
+		mustBeClean(t, reader)
+	}
+	if report = prune(t, r, atOnce); report.Retired.Objects+report.Repacked.Objects+report.Dropped.Objects+report.Deleted.Objects > 0 {
+		t.Errorf("a third prune still found work: %+v", report)
+	}
+}
+
+func TestPruneWithoutSnapshotsLeavesNoPack(t *testing.T) {
+	b, r := newRepository(t)
+	first, _ := backup(t, r, megabytes(1, 3)...)
+	second, _ := backup(t, r, megabytes(2, 3)...)
+	forget(t, r, first, second)
+	prune(t, r, atOnce)
+	prune(t, r, atOnce)
+	if left := objects(t, b, journal.PackFolder); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	mustBeClean(t, r)
+}
+
+func TestPruneWaitsForTheGracePeriod(t *testing.T) {
+	b, r := newRepository(t)
+	first, _ := backup(t, r, megabytes(1, 2)...)
+	forget(t, r, first)
+	before := objects(t, b, journal.PackFolder)
+	for range 2 {
+		prune(t, r, PruneOptions{MaxDrop: 1, Grace: time.Hour})
+	}
+	if diff := cmp.Diff(before, objects(t, b, journal.PackFolder)); diff != "" {
+		t.Errorf("within the grace period -before +after\n%s", diff)
+	}
+	if report := prune(t, r, PruneOptions{MaxDrop: 1, Grace: time.Hour}); report.Waiting.Objects == 0 {
+		t.Errorf("report: %+v, want the pack waiting", report)
+	}
+}
+
+func TestBackupTakesARetiredPackBack(t *testing.T) {
+	b, r := newRepository(t)
+	contents := megabytes(1, 2)
+	first, refs := backup(t, r, contents...)
+	writer := reopen(t, b, "")
+	w := writer.NewWriter(t.Context(), WriterOptions{}) // before it is retired
+	again := writeAll(t, w, contents...)
+	forget(t, r, first)
+	prune(t, r, atOnce)
+	if err := commitManifest(t, w, again); err != nil {
+		t.Fatal(err)
+	}
+	if w.Stats().NewBlobs > 1 {
+		t.Errorf("%d blobs were stored again, want the manifest alone", w.Stats().NewBlobs)
+	}
+	prune(t, r, atOnce)
+	prune(t, r, atOnce)
+	mustRead(t, reopen(t, b, ""), refs, contents)
+	mustBeClean(t, r)
+}
+
+func TestSessionOnADroppedPackBeginsAgain(t *testing.T) {
+	b, r := newRepository(t)
+	contents := megabytes(1, 2)
+	first, _ := backup(t, r, contents...)
+	w := reopen(t, b, "").NewWriter(t.Context(), WriterOptions{})
+	again := writeAll(t, w, contents...)
+	forget(t, r, first)
+	prune(t, r, atOnce)
+	prune(t, r, atOnce)
+	if err := commitManifest(t, w, again); !errors.Is(err, ErrSuperseded) {
+		t.Errorf("commit: %v, want ErrSuperseded", err)
+	}
+	_, refs := backup(t, r, contents...)
+	mustRead(t, reopen(t, b, ""), refs, contents)
+	mustBeClean(t, r)
+}
+
+// beside lets something happen just before the n-th creation of a journal entry by a client.
+func beside(b *mem.Bucket, n int, what func()) storage.Bucket {
+	entries := 0
+	return b.View(func(_ context.Context, op mem.Op) mem.Fault {
+		if op.Kind == mem.Create && strings.HasPrefix(op.Name, journal.Folder) {
+			if entries++; entries == n {
+				what()
+			}
+		}
+		return mem.Fault{}
+	})
+}
+
+// What comes between the marking of a prune and its entries is seen by it, whatever it is.
+func TestPruneSeesWhatCameAfterItMarked(t *testing.T) {
+	contents := megabytes(1, 3)
+	for name, meanwhile := range map[string]struct {
+		do   func(t *testing.T, r *Repository, forgotten journal.Snapshot)
+		want int // markings
+	}{
+		"a backup of the same":   {func(t *testing.T, r *Repository, _ journal.Snapshot) { backup(t, r, contents...) }, 1},
+		"a backup that inherits": {adopting, 2},
+		"an unforget": {func(t *testing.T, r *Repository, s journal.Snapshot) {
+			commitEntry(t, r, journal.Entry{Unforget: []journal.Unforget{{ID: s.ID}}})
+		}, 2},
+		"another prune": {func(t *testing.T, r *Repository, _ journal.Snapshot) { prune(t, r, atOnce) }, 2},
+		"a damage": {func(t *testing.T, r *Repository, _ journal.Snapshot) {
+			commitEntry(t, r, journal.Entry{Damaged: []journal.Copy{{Blob: blob.Ref{Class: blob.Data, ID: blob.ID{1}}}}})
+		}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := mem.New()
+			initialise(t, b)
+			r := reopen(t, b, "")
+			first, refs := backup(t, r, contents...)
+			forget(t, r, first)
+			pruner := reopen(t, beside(b, 1, func() { meanwhile.do(t, reopen(t, b, ""), first) }), "")
+			if report := prune(t, pruner, atOnce); report.Markings != meanwhile.want {
+				t.Errorf("marked %d times, want %d", report.Markings, meanwhile.want)
+			}
+			prune(t, pruner, atOnce)
+			r = reopen(t, b, "")
+			if len(r.Snapshots()) > 0 {
+				mustRead(t, r, refs, contents)
+			}
+			mustBeClean(t, r)
+		})
+	}
+}
+
+// adopting commits a snapshot that builds on a forgotten one, without a word on its packs.
+func adopting(t *testing.T, r *Repository, forgotten journal.Snapshot) {
+	t.Helper()
+	commitEntry(t, r, journal.Entry{Snapshots: []journal.Snapshot{{ID: journal.NewSnapshotID(), Manifest: forgotten.Manifest,
+		Inherits: []journal.SnapshotID{forgotten.ID}, Adopts: []journal.SnapshotID{forgotten.ID}}}})
+}
+
+func TestReaderFindsWhatAPruneHasMoved(t *testing.T) {
+	b, r := newRepository(t)
+	keep, drop := megabytes(1, 1), megabytes(50, 6)
+	_, refs := backup(t, r, keep...)
+	gone, _ := backup(t, r, slices.Concat(megabytes(2, 1), drop)...)
+	kept, moved := backup(t, r, megabytes(2, 1)...)
+	reader := reopen(t, b, "")
+	forget(t, r, gone)
+	prune(t, r, atOnce)
+	prune(t, r, atOnce)
+	if len(objects(t, b, journal.PackFolder)) == 0 {
+		t.Fatalf("snapshot %v has no pack", kept.ID)
+	}
+	mustRead(t, reader, moved, megabytes(2, 1))
+	mustRead(t, reader, refs, keep)
+}
+
+func TestPruneRefusesWhenSomethingNeededIsMissing(t *testing.T) {
+	b := mem.New()
+	initialise(t, b)
+	r := reopen(t, b, "")
+	first, _ := backup(t, r, megabytes(1, 3)...)
+	backup(t, r, megabytes(10, 3)...)
+	forget(t, r, first)
+	packs := objects(t, b, journal.PackFolder)
+	for _, name := range packs {
+		broken := b.Clone()
+		if err := broken.Delete(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		needed := slices.Contains(reached(t, b), name)
+		before := objects(t, broken, "")
+		_, err := reopen(t, broken, "").Prune(t.Context(), atOnce)
+		if errors.Is(err, ErrDamaged) != needed {
+			t.Errorf("without %s, which is needed: %v, prune says %v", name, needed, err)
+		}
+		if diff := cmp.Diff(before, objects(t, broken, "")); needed && diff != "" {
+			t.Errorf("the refused prune changed something: -before +after\n%s", diff)
+		}
+	}
+}
+
+// reached are the packs that are left in a copy of a bucket after two prunes.
+func reached(t *testing.T, b *mem.Bucket) []string {
+	t.Helper()
+	left := b.Clone()
+	r := reopen(t, left, "")
+	prune(t, r, atOnce)
+	prune(t, r, atOnce)
+	return objects(t, left, journal.PackFolder)
+}
+
+func TestPruneGoesOnAfterALossThatIsKnown(t *testing.T) {
+	b, r := newRepository(t)
+	_, refs := backup(t, r, megabytes(1, 2)...)
+	gone, _ := backup(t, r, megabytes(10, 2)...)
+	for _, name := range objects(t, b, journal.PackFolder)[:] {
+		if err := b.Delete(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forget(t, r, gone)
+	commitEntry(t, r, journal.Entry{Damaged: []journal.Copy{{Pack: 0}, {Pack: 1}, {Pack: 2}, {Pack: 3}}[:packCount(r)]})
+	if report := prune(t, r, atOnce); report.Lost == 0 {
+		t.Errorf("report: %+v, want the loss counted", report)
+	}
+	backup(t, r, megabytes(1, 2)...)
+	prune(t, r, atOnce)
+	mustRead(t, reopen(t, b, ""), refs, megabytes(1, 2))
+}
+
+func packCount(r *Repository) (n int) {
+	r.journal.View(func(s *journal.State) { n = len(s.Packs) })
+	return n
+}
+
+func TestPruneStopsBeforeAMassDrop(t *testing.T) {
+	b, r := newRepository(t)
+	all, _ := backup(t, r, megabytes(1, 3)...)
+	forget(t, r, all)
+	prune(t, r, PruneOptions{})
+	before := objects(t, b, "")
+	if _, err := r.Prune(t.Context(), PruneOptions{}); !errors.Is(err, ErrMassDrop) {
+		t.Errorf("prune: %v, want ErrMassDrop", err)
+	}
+	if diff := cmp.Diff(before, objects(t, b, "")); diff != "" {
+		t.Errorf("-before +after\n%s", diff)
+	}
+	prune(t, r, PruneOptions{MaxDrop: 1})
+	if left := objects(t, b, journal.PackFolder); len(left) > 0 {
+		t.Errorf("left when it was told to: %v", left)
+	}
+}
+
+func TestDryRunTellsThePlanAndChangesNothing(t *testing.T) {
+	b, r := newRepository(t)
+	all, _ := backup(t, r, megabytes(1, 3)...)
+	backup(t, r, megabytes(1, 1)...)
+	forget(t, r, all)
+	before := objects(t, b, "")
+	planned := prune(t, r, PruneOptions{DryRun: true})
+	if diff := cmp.Diff(before, objects(t, b, "")); diff != "" {
+		t.Errorf("-before +after\n%s", diff)
+	}
+	if done := prune(t, r, PruneOptions{}); done.Retired != planned.Retired || done.Repacked != planned.Repacked || planned.Repacked.Objects == 0 {
+		t.Errorf("planned %+v\ndid %+v", planned, done)
+	}
+}
+
+func TestOrphansAreGivenUpWhenTheyAreOld(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	b := mem.NewWithClock(func() time.Time { return now })
+	initialise(t, b)
+	r := reopen(t, b, "")
+	w := r.NewWriter(t.Context(), WriterOptions{})
+	contents := large()
+	writeAll(t, w, contents[:20]...) // one pack is stored, and in no entry
+	for len(w.storedPacks()) == 0 {
+		runtime.Gosched() // its upload is on its way
+	}
+	orphans := objects(t, b, journal.PackFolder)
+	if len(orphans) != 1 {
+		t.Fatalf("%d packs are stored, want 1", len(orphans))
+	}
+	o := PruneOptions{MaxDrop: 1, OrphanAge: time.Hour}
+	now = now.Add(2 * time.Hour) // the local clock does not matter
+	if report := prune(t, r, o); report.Young.Objects != 1 || report.Orphans.Objects != 0 {
+		t.Errorf("with nothing newer in the store: %+v, want a young orphan", report)
+	}
+	backup(t, r, megabytes(100, 2)...)
+	if report := prune(t, r, o); report.Orphans.Objects != 1 || slices.Contains(objects(t, b, journal.PackFolder), orphans[0]) {
+		t.Errorf("with something newer by two hours: %+v, want the orphan gone", report)
+	}
+	refs := writeAll(t, w, contents[:20]...)
+	if err := commitManifest(t, w, refs); !errors.Is(err, ErrSuperseded) {
+		t.Errorf("the session whose pack was given up: %v, want ErrSuperseded", err)
+	}
+	mustBeClean(t, r)
+}
+
+func TestLeftoversOfACrashedDeletionGo(t *testing.T) {
+	b := mem.New()
+	initialise(t, b)
+	r := reopen(t, b, "")
+	all, _ := backup(t, r, megabytes(1, 3)...)
+	forget(t, r, all)
+	prune(t, r, atOnce)
+	crashing := reopen(t, b.View(func(_ context.Context, op mem.Op) mem.Fault {
+		if op.Kind == mem.Delete {
+			return mem.Fault{Err: mem.ErrCrashed}
+		}
+		return mem.Fault{}
+	}), "")
+	if _, err := crashing.Prune(t.Context(), atOnce); !errors.Is(err, mem.ErrCrashed) {
+		t.Errorf("prune: %v, want the crash", err)
+	}
+	left := objects(t, b, journal.PackFolder)
+	if len(left) == 0 {
+		t.Fatal("nothing was left by the crash")
+	}
+	if report := prune(t, reopen(t, b, ""), PruneOptions{OrphanAge: time.Hour}); report.Deleted.Objects != len(left) {
+		t.Errorf("%d objects deleted, want the %d leftovers without waiting", report.Deleted.Objects, len(left))
+	}
+}
+
+func TestFailedListDeletesNothing(t *testing.T) {
+	b := mem.New()
+	initialise(t, b)
+	r := reopen(t, b, "")
+	all, _ := backup(t, r, megabytes(1, 3)...)
+	backup(t, r, megabytes(5, 3)...)
+	forget(t, r, all)
+	prune(t, r, atOnce)
+	before := objects(t, b, "")
+	for keep := range 3 {
+		failing := reopen(t, b, "")
+		failing.bucket = b.View(func(_ context.Context, op mem.Op) mem.Fault {
+			if op.Kind == mem.List {
+				return mem.Fault{Err: mem.ErrThrottled, Keep: keep}
+			}
+			return mem.Fault{}
+		})
+		if _, err := failing.Prune(t.Context(), atOnce); !errors.Is(err, mem.ErrThrottled) {
+			t.Errorf("prune: %v, want the failed list", err)
+		}
+	}
+	if diff := cmp.Diff(before, objects(t, b, "")); diff != "" {
+		t.Errorf("-before +after\n%s", diff)
+	}
+}
+
+func TestPruneTrustsNoOldList(t *testing.T) {
+	b := mem.New()
+	initialise(t, b)
+	r := reopen(t, b, "")
+	first, _ := backup(t, r, megabytes(1, 3)...)
+	_, refs := backup(t, r, megabytes(5, 3)...)
+	forget(t, r, first)
+	stale := reopen(t, b.View(func(_ context.Context, op mem.Op) mem.Fault {
+		if op.Kind == mem.List && op.Name != keyFolder {
+			return mem.Fault{Stale: 1000}
+		}
+		return mem.Fault{}
+	}), "")
+	prune(t, stale, atOnce)
+	prune(t, stale, atOnce)
+	mustRead(t, reopen(t, b, ""), refs, megabytes(5, 3))
+	mustBeClean(t, r)
+}
+
+func TestManySmallPacksBecomeOne(t *testing.T) {
+	b, r := newRepository(t)
+	var contents [][]byte
+	var refs []blob.Ref
+	for i := range enoughSmall {
+		content := noise(uint64(1000+i), 3000)
+		_, ref := backup(t, r, content)
+		contents, refs = append(contents, content), append(refs, ref...)
+	}
+	report := prune(t, r, atOnce)
+	if report.Repacked.Objects != enoughSmall || report.Copies.Objects != 2 {
+		t.Errorf("report: %+v, want %d packs in two, contents and nodes", report, enoughSmall)
+	}
+	prune(t, r, atOnce)
+	if n := len(objects(t, b, journal.PackFolder)); n != 2 {
+		t.Errorf("%d packs are there, want 2", n)
+	}
+	mustRead(t, reopen(t, b, ""), refs, contents)
+	mustBeClean(t, r)
+	if report := prune(t, r, atOnce); report.Repacked.Objects > 0 {
+		t.Errorf("a prune joins again what was joined: %+v", report)
+	}
+}
+
+// segmented commits backups of so many blobs that each writes a segment of its own.
+func segmented(t *testing.T, r *Repository, n int) (snapshots []journal.Snapshot) {
+	t.Helper()
+	for i := range n {
+		var contents [][]byte
+		for j := range maxLoose {
+			contents = append(contents, fmt.Appendf(nil, "content %d of backup %d", j, i))
+		}
+		s, _ := backup(t, r, contents...)
+		snapshots = append(snapshots, s)
+	}
+	return snapshots
+}
+
+func TestPruneMergesSegments(t *testing.T) {
+	b, r := newRepository(t)
+	cached := t.TempDir()
+	snapshots := segmented(t, r, mergeAtOnce)
+	reopen(t, b, cached)
+	report := prune(t, r, atOnce)
+	if report.MergedSegments != mergeAtOnce || report.MergedInto != 1 || len(objects(t, b, journal.SegmentFolder)) != 1 {
+		t.Errorf("report: %+v, with %d segments left; want %d merged into 1", report, len(objects(t, b, journal.SegmentFolder)), mergeAtOnce)
+	}
+	mustBeClean(t, r)
+	mustBeClean(t, reopen(t, b, cached))
+	forget(t, r, snapshots[:3]...)
+	prune(t, r, atOnce)
+	prune(t, r, atOnce)
+	prune(t, r, atOnce) // a segment that speaks mostly of dropped packs
+	if report := prune(t, r, atOnce); report.MergedSegments != 0 {
+		t.Errorf("segments are merged for ever: %+v", report)
+	}
+	mustBeClean(t, r)
+	mustBeClean(t, reopen(t, b, ""))
+}
+
+func TestPruneLeavesTwoCheckpoints(t *testing.T) {
+	b, r := newRepository(t)
+	for i := range uint64(5) {
+		s, _ := backup(t, r, megabytes(i*100, 2)...)
+		forget(t, r, s)
+		prune(t, r, atOnce)
+		prune(t, r, atOnce)
+	}
+	if n := len(objects(t, b, journal.CheckpointFolder)); n != keptCheckpoints {
+		t.Errorf("%d checkpoints, want %d", n, keptCheckpoints)
+	}
+	mustBeClean(t, reopen(t, b, ""))
+}
+
+func TestPackSizesStayWithinTheLimit(t *testing.T) {
+	b, r := newRepository(t)
+	contents := large()
+	all, _ := backup(t, r, contents...)
+	var keep [][]byte
+	for i, c := range contents {
+		if i%3 == 0 {
+			keep = append(keep, c)
+		}
+	}
+	_, refs := backup(t, r, keep...)
+	forget(t, r, all)
+	report := prune(t, r, atOnce)
+	if report.Repacked.Objects < 2 || report.Copies.Objects == 0 {
+		t.Errorf("report: %+v, want packs that were copied", report)
+	}
+	for info, err := range b.List(t.Context(), journal.PackFolder, "") {
+		if err != nil || info.Size > pack.MaxSize {
+			t.Errorf("pack %s has %d bytes, %v", info.Name, info.Size, err)
+		}
+	}
+	prune(t, r, atOnce)
+	mustRead(t, reopen(t, b, ""), refs, keep)
+	mustBeClean(t, r)
+}

@@ -1,0 +1,119 @@
+package repo
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/varve-dev/varve/repo/journal"
+	"github.com/varve-dev/varve/repo/storage"
+)
+
+// deletions bounds the deletes that are on their way at once.
+const deletions = 8
+
+// keptCheckpoints is how many checkpoints stay.
+const keptCheckpoints = 2
+
+// checkpointWorth is how many entries a reader would fold before a prune that changed little makes a
+// checkpoint.
+const checkpointWorth = 100
+
+// drop commits what is given up for good: packs, orphans, segments that are replaced; and a checkpoint. Once
+// it stands, the names of all these never count again, so their objects can go.
+func (p *pruning) drop(ctx context.Context) error {
+	if err := p.storeMerged(ctx); err != nil {
+		return err
+	}
+	var checkpoint *journal.Vouched
+	return p.commit(ctx, func(s *journal.State) (e journal.Entry, err error) {
+		prune := &journal.Prune{Drop: p.stillIdle(s, p.plan.drop, journal.RetiredPack)}
+		for _, name := range p.plan.orphans {
+			if !s.Needs(name) && !s.IsGivenUp(name) {
+				prune.Orphans = append(prune.Orphans, name)
+			}
+		}
+		if m := p.plan.merge; m != nil {
+			prune.Segments = m.replaced
+			if len(m.sealed) > 0 {
+				e.Segments = []journal.SegmentAdded{journal.SegmentAdded(m.info)}
+			}
+		}
+		changes := !prune.Drop.IsEmpty() || len(prune.Orphans)+len(prune.Segments) > 0
+		if !changes && s.Next < s.Checkpoint.Next+checkpointWorth {
+			return e, nil
+		}
+		if checkpoint == nil { // else it was stored before a race was lost, and serves as well
+			checkpoint = p.repo.storeCheckpoint(ctx, s)
+		}
+		e.Prune, e.Checkpoint = prune, checkpoint
+		return e, nil
+	})
+}
+
+// sweep deletes the objects that the journal has given up. What is not deleted because of an error or a
+// crash is given up all the same, and a later sweep finds it.
+func (p *pruning) sweep(ctx context.Context) error {
+	doomed := append(p.givenUp(), p.oldCheckpoints()...)
+	slices.SortFunc(doomed, func(a, b storage.Info) int { return cmp.Compare(a.Name, b.Name) })
+	var mu sync.Mutex // guards the report and the first failure
+	var first error
+	var group errgroup.Group
+	group.SetLimit(deletions)
+	for _, info := range doomed {
+		group.Go(func() error {
+			err := p.repo.bucket.Delete(ctx, info.Name)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				p.report.Deleted.add(info.Size)
+				p.options.Progress(PruneProgress{Step: PruneDeleting, Done: int64(p.report.Deleted.Objects), Total: int64(len(doomed))})
+			} else if first == nil {
+				first = err
+			}
+			return nil // one that fails does not keep the others
+		})
+	}
+	if err := errors.Join(group.Wait(), first); err != nil {
+		left := len(doomed) - p.report.Deleted.Objects
+		return fmt.Errorf("delete %d of %d objects that were given up (the next prune will): %w", left, len(doomed), err)
+	}
+	return nil
+}
+
+// givenUp are the objects in the bucket whose names no longer count: dropped packs, orphans, and segments that were
+// replaced longer ago than the grace period, since who reads an older state may still want them.
+func (p *pruning) givenUp() (gone []storage.Info) {
+	before := time.Now().Add(-p.options.Grace).UnixMilli()
+	p.repo.journal.View(func(s *journal.State) {
+		for name, info := range p.bucket.packs {
+			number, known := s.Number(name)
+			if s.IsGivenUp(name) || (known && s.Packs[number].Status == journal.DroppedPack) {
+				gone = append(gone, info)
+			}
+		}
+		for name, info := range p.bucket.segments {
+			at, ok := s.GivenUpAt(name)
+			if ok && (at <= before || slices.Contains(p.plan.orphans, name)) {
+				gone = append(gone, info)
+			}
+		}
+	})
+	return gone
+}
+
+// oldCheckpoints are those with which nobody begins any more. The two newest that an entry vouches for stay: one
+// may turn out to be unreadable.
+func (p *pruning) oldCheckpoints() []storage.Info {
+	var vouched journal.Vouched
+	p.repo.journal.View(func(s *journal.State) { vouched = s.Checkpoint })
+	newest := journal.CheckpointName(vouched.Next)
+	old := slices.DeleteFunc(slices.Clone(p.bucket.checkpoints), func(info storage.Info) bool { return info.Name >= newest })
+	return old[:max(0, len(old)-keptCheckpoints+1)]
+}
