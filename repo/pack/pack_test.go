@@ -257,7 +257,7 @@ func FuzzRows(f *testing.F) {
 
 // The table is sealed, so the fuzzer above does not get far; this one feeds the parser itself.
 func FuzzTable(f *testing.F) {
-	f.Add(tableOf([]blob.Row{{Class: blob.Data, Stored: 10}}, 100))
+	f.Add(tableOf([]blob.Row{{Class: blob.Data, Stored: 10}}, nil, 100))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, table []byte) {
 		rows, err := parseTable(table)
