@@ -10,16 +10,15 @@ import (
 
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
-	"github.com/varve-dev/varve/repo/pack"
 	"github.com/varve-dev/varve/repo/storage"
 )
 
 // Small packs, those in journal entries among them, are joined once there are many of them or they make up a
 // pack worth having. The pack that they become is larger by far, so no blob is copied often for this.
 const (
-	smallPack    = pack.Target / 8
-	enoughSmall  = 64
-	enoughToJoin = pack.Target / 4
+	smallShare  = 8  // a pack of less than a complete one's eighth is small
+	enoughShare = 4  // a quarter of a complete one is worth having
+	enoughSmall = 64 // so many packs are joined in any case
 )
 
 // listing is what lies in the bucket under packs/ and index/, and of checkpoints.
@@ -119,12 +118,12 @@ func (p *pruning) makePlan(ctx context.Context) (err error) {
 			p.report.Retired.add(pk.Size)
 		case pk.Inline == 0 && float64(c.needed) < p.options.MinLive*float64(c.total):
 			p.plan.repack = append(p.plan.repack, number)
-		case pk.Size <= smallPack:
+		case pk.Size <= int64(p.repo.limits.Pack/smallShare):
 			small = append(small, number)
 			smallBytes += c.needed
 		}
 	}
-	if len(small) >= enoughSmall || smallBytes >= enoughToJoin {
+	if len(small) >= enoughSmall || smallBytes >= int64(p.repo.limits.Pack/enoughShare) {
 		p.plan.repack = append(p.plan.repack, small...)
 	}
 	// In the order of their numbers: what was stored together stays together.

@@ -488,7 +488,7 @@ func segmented(t *testing.T, r *Repository, n int) (snapshots []journal.Snapshot
 	t.Helper()
 	for i := range n {
 		var contents [][]byte
-		for j := range maxLoose {
+		for j := range r.limits.Loose {
 			contents = append(contents, fmt.Appendf(nil, "content %d of backup %d", j, i))
 		}
 		s, _ := backup(t, r, contents...)
@@ -498,7 +498,12 @@ func segmented(t *testing.T, r *Repository, n int) (snapshots []journal.Snapshot
 }
 
 func TestPruneMergesSegments(t *testing.T) {
-	b, r := newRepository(t)
+	b := mem.New()
+	initialise(t, b)
+	r, err := Open(t.Context(), b, OpenOptions{Password: password, Limits: Limits{Loose: 100}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	cached := t.TempDir()
 	snapshots := segmented(t, r, mergeAtOnce)
 	reopen(t, b, cached)

@@ -40,7 +40,7 @@ func (p *pruning) repack(ctx context.Context) error {
 		for _, row := range rows {
 			size += int(row.Stored)
 		}
-		if !batch.sources.IsEmpty() && batch.size()+size > pack.Target || !batch.take(number, source, rows) {
+		if !batch.sources.IsEmpty() && batch.size()+size > p.repo.limits.Pack || !batch.take(number, source, rows) {
 			if err := p.settle(ctx, batch); err != nil {
 				return err
 			}

@@ -21,9 +21,9 @@ const deletions = 8
 // keptCheckpoints is how many checkpoints stay.
 const keptCheckpoints = 2
 
-// checkpointWorth is how many entries a reader would fold before a prune that changed little makes a
-// checkpoint.
-const checkpointWorth = 100
+// checkpointShare says when a prune that changed nothing makes a checkpoint all the same: after a tenth of the
+// entries after which a backup would.
+const checkpointShare = 10
 
 // drop commits what is given up for good: packs, orphans, segments that are replaced; and a checkpoint. Once
 // it stands, the names of all these never count again, so their objects can go.
@@ -46,7 +46,7 @@ func (p *pruning) drop(ctx context.Context) error {
 			}
 		}
 		changes := !prune.Drop.IsEmpty() || len(prune.Orphans)+len(prune.Segments) > 0
-		if !changes && s.Next < s.Checkpoint.Next+checkpointWorth {
+		if !changes && s.Next < s.Checkpoint.Next+p.repo.limits.Checkpoint/checkpointShare {
 			return e, nil
 		}
 		if checkpoint == nil { // else it was stored before a race was lost, and serves as well
