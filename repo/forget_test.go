@@ -258,7 +258,7 @@ func TestForgettingMoreThanAnEntryHoldsTakesSeveral(t *testing.T) {
 }
 
 // prune writes an entry of a prune that has just marked.
-func prune(t testing.TB, r *Repository, p journal.Prune) {
+func pruneEntry(t testing.TB, r *Repository, p journal.Prune) {
 	t.Helper()
 	p.ID, p.Base = journal.NewTxID(), head(r)
 	appendEntry(t, r, journal.Entry{Prune: &p})
@@ -286,7 +286,7 @@ func TestSnapshotComesBackFromRetiredPacks(t *testing.T) {
 	lost, refs := backup(t, r, shared, []byte("own"))
 	own := packsOf(r, lost)
 	mustForget(t, r, lost.ID)
-	prune(t, r, journal.Prune{Retire: own})
+	pruneEntry(t, r, journal.Prune{Retire: own})
 	if r.Forgotten()[0].Unpruned {
 		t.Error("it says that no prune has marked without it")
 	}
@@ -322,7 +322,7 @@ func TestSnapshotComesBackOnLivePacksFirst(t *testing.T) {
 	own := packsOf(r, lost)
 	copied, _ := blobTwice(t, twin, r, lost, content)
 	mustForget(t, r, lost.ID)
-	prune(t, r, journal.Prune{Retire: own})
+	pruneEntry(t, r, journal.Prune{Retire: own})
 	if err := r.Unforget(t.Context(), lost.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -373,8 +373,8 @@ func TestSnapshotWhosePacksAreDroppedIsGone(t *testing.T) {
 	kept, _ := backup(t, r, []byte("kept"))
 	own := packsOf(r, lost)
 	mustForget(t, r, lost.ID, kept.ID)
-	prune(t, r, journal.Prune{Retire: own})
-	prune(t, r, journal.Prune{Drop: own})
+	pruneEntry(t, r, journal.Prune{Retire: own})
+	pruneEntry(t, r, journal.Prune{Drop: own})
 	at := head(r)
 	err := r.Unforget(t.Context(), kept.ID, lost.ID)
 	manifest := blob.Ref{Class: blob.Manifest, ID: lost.Manifest}
@@ -399,18 +399,18 @@ func TestReturnIsFoundAgainBehindWhoWasFaster(t *testing.T) {
 		own := packsOf(first, lost)
 		mustForget(t, first, lost.ID)
 		if what != "pruned" {
-			prune(t, first, journal.Prune{Retire: own})
+			pruneEntry(t, first, journal.Prune{Retire: own})
 		}
 		slow := reopen(t, racing(b, func() {
 			switch what {
 			case "dropped":
-				prune(t, first, journal.Prune{Drop: own})
+				pruneEntry(t, first, journal.Prune{Drop: own})
 			case "damaged":
 				appendEntry(t, first, journal.Entry{Damaged: []journal.Copy{{Blob: refs[0], Pack: own.Minimum()}}})
 			case "damaged as a whole":
 				appendEntry(t, first, journal.Entry{Damaged: []journal.Copy{{Pack: own.Minimum()}}})
 			case "pruned":
-				prune(t, first, journal.Prune{Retire: own})
+				pruneEntry(t, first, journal.Prune{Retire: own})
 			case "nothing":
 				backup(t, first, []byte("other"))
 			}

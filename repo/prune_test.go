@@ -23,22 +23,11 @@ import (
 // atOnce drops everything as soon as it can be.
 var atOnce = PruneOptions{MaxDrop: 1}
 
-func commitEntry(t testing.TB, r *Repository, e journal.Entry) {
+func forgetAll(t testing.TB, r *Repository, snapshots ...journal.Snapshot) {
 	t.Helper()
-	if _, err := r.journal.Commit(t.Context(), func(*journal.State) (journal.Draft, error) {
-		return journal.Draft{Entry: e}, nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func forget(t testing.TB, r *Repository, snapshots ...journal.Snapshot) {
-	t.Helper()
-	var e journal.Entry
 	for _, s := range snapshots {
-		e.Forget = append(e.Forget, journal.Forget{ID: s.ID})
+		mustForget(t, r, s.ID)
 	}
-	commitEntry(t, r, e)
 }
 
 func prune(t testing.TB, r *Repository, o PruneOptions) PruneReport {
@@ -78,7 +67,7 @@ func neededObjects(r *Repository) (names []string) {
 	return names
 }
 
-func mustRead(t testing.TB, r *Repository, refs []blob.Ref, contents [][]byte) {
+func mustReadAll(t testing.TB, r *Repository, refs []blob.Ref, contents [][]byte) {
 	t.Helper()
 	for i, ref := range refs {
 		got, err := r.Read(t.Context(), ref)
@@ -102,7 +91,7 @@ func TestPruneTakesBackWhatNoSnapshotNeeds(t *testing.T) {
 	first, _ := backup(t, r, slices.Concat(common, old)...)
 	_, refs := backup(t, r, slices.Concat(common, young)...)
 	_, only := backup(t, r, old[0])
-	forget(t, r, first)
+	forgetAll(t, r, first)
 
 	report := prune(t, r, atOnce)
 	if report.Dropped.Objects+report.Deleted.Objects > 0 || report.Repacked.Objects != 1 {
@@ -116,8 +105,8 @@ func TestPruneTakesBackWhatNoSnapshotNeeds(t *testing.T) {
 		t.Errorf("-needed +there\n%s", diff)
 	}
 	for _, reader := range []*Repository{r, reopen(t, b, "")} {
-		mustRead(t, reader, refs, slices.Concat(common, young))
-		mustRead(t, reader, only, old[:1])
+		mustReadAll(t, reader, refs, slices.Concat(common, young))
+		mustReadAll(t, reader, only, old[:1])
 		mustBeClean(t, reader)
 	}
 	if report = prune(t, r, atOnce); report.Retired.Objects+report.Repacked.Objects+report.Dropped.Objects+report.Deleted.Objects > 0 {
@@ -129,7 +118,7 @@ func TestPruneWithoutSnapshotsLeavesNoPack(t *testing.T) {
 	b, r := newRepository(t)
 	first, _ := backup(t, r, megabytes(1, 3)...)
 	second, _ := backup(t, r, megabytes(2, 3)...)
-	forget(t, r, first, second)
+	forgetAll(t, r, first, second)
 	prune(t, r, atOnce)
 	prune(t, r, atOnce)
 	if left := objects(t, b, journal.PackFolder); len(left) > 0 {
@@ -141,7 +130,7 @@ func TestPruneWithoutSnapshotsLeavesNoPack(t *testing.T) {
 func TestPruneWaitsForTheGracePeriod(t *testing.T) {
 	b, r := newRepository(t)
 	first, _ := backup(t, r, megabytes(1, 2)...)
-	forget(t, r, first)
+	forgetAll(t, r, first)
 	before := objects(t, b, journal.PackFolder)
 	for range 2 {
 		prune(t, r, PruneOptions{MaxDrop: 1, Grace: time.Hour})
@@ -161,7 +150,7 @@ func TestBackupTakesARetiredPackBack(t *testing.T) {
 	writer := reopen(t, b, "")
 	w := writer.NewWriter(t.Context(), WriterOptions{}) // before it is retired
 	again := writeAll(t, w, contents...)
-	forget(t, r, first)
+	forgetAll(t, r, first)
 	prune(t, r, atOnce)
 	if err := commitManifest(t, w, again); err != nil {
 		t.Fatal(err)
@@ -171,7 +160,7 @@ func TestBackupTakesARetiredPackBack(t *testing.T) {
 	}
 	prune(t, r, atOnce)
 	prune(t, r, atOnce)
-	mustRead(t, reopen(t, b, ""), refs, contents)
+	mustReadAll(t, reopen(t, b, ""), refs, contents)
 	mustBeClean(t, r)
 }
 
@@ -181,14 +170,14 @@ func TestSessionOnADroppedPackBeginsAgain(t *testing.T) {
 	first, _ := backup(t, r, contents...)
 	w := reopen(t, b, "").NewWriter(t.Context(), WriterOptions{})
 	again := writeAll(t, w, contents...)
-	forget(t, r, first)
+	forgetAll(t, r, first)
 	prune(t, r, atOnce)
 	prune(t, r, atOnce)
 	if err := commitManifest(t, w, again); !errors.Is(err, ErrSuperseded) {
 		t.Errorf("commit: %v, want ErrSuperseded", err)
 	}
 	_, refs := backup(t, r, contents...)
-	mustRead(t, reopen(t, b, ""), refs, contents)
+	mustReadAll(t, reopen(t, b, ""), refs, contents)
 	mustBeClean(t, r)
 }
 
@@ -215,11 +204,11 @@ func TestPruneSeesWhatCameAfterItMarked(t *testing.T) {
 		"a backup of the same":   {func(t *testing.T, r *Repository, _ journal.Snapshot) { backup(t, r, contents...) }, 1},
 		"a backup that inherits": {adopting, 2},
 		"an unforget": {func(t *testing.T, r *Repository, s journal.Snapshot) {
-			commitEntry(t, r, journal.Entry{Unforget: []journal.Unforget{{ID: s.ID}}})
+			appendEntry(t, r, journal.Entry{Unforget: []journal.Unforget{{ID: s.ID}}})
 		}, 2},
 		"another prune": {func(t *testing.T, r *Repository, _ journal.Snapshot) { prune(t, r, atOnce) }, 2},
 		"a damage": {func(t *testing.T, r *Repository, _ journal.Snapshot) {
-			commitEntry(t, r, journal.Entry{Damaged: []journal.Copy{{Blob: blob.Ref{Class: blob.Data, ID: blob.ID{1}}}}})
+			appendEntry(t, r, journal.Entry{Damaged: []journal.Copy{{Blob: blob.Ref{Class: blob.Data, ID: blob.ID{1}}}}})
 		}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -227,7 +216,7 @@ func TestPruneSeesWhatCameAfterItMarked(t *testing.T) {
 			initialise(t, b)
 			r := reopen(t, b, "")
 			first, refs := backup(t, r, contents...)
-			forget(t, r, first)
+			forgetAll(t, r, first)
 			pruner := reopen(t, beside(b, 1, func() { meanwhile.do(t, reopen(t, b, ""), first) }), "")
 			if report := prune(t, pruner, atOnce); report.Markings != meanwhile.want {
 				t.Errorf("marked %d times, want %d", report.Markings, meanwhile.want)
@@ -235,7 +224,7 @@ func TestPruneSeesWhatCameAfterItMarked(t *testing.T) {
 			prune(t, pruner, atOnce)
 			r = reopen(t, b, "")
 			if len(r.Snapshots()) > 0 {
-				mustRead(t, r, refs, contents)
+				mustReadAll(t, r, refs, contents)
 			}
 			mustBeClean(t, r)
 		})
@@ -245,7 +234,7 @@ func TestPruneSeesWhatCameAfterItMarked(t *testing.T) {
 // adopting commits a snapshot that builds on a forgotten one, without a word on its packs.
 func adopting(t *testing.T, r *Repository, forgotten journal.Snapshot) {
 	t.Helper()
-	commitEntry(t, r, journal.Entry{Snapshots: []journal.Snapshot{{ID: journal.NewSnapshotID(), Manifest: forgotten.Manifest,
+	appendEntry(t, r, journal.Entry{Snapshots: []journal.Snapshot{{ID: journal.NewSnapshotID(), Manifest: forgotten.Manifest,
 		Inherits: []journal.SnapshotID{forgotten.ID}, Adopts: []journal.SnapshotID{forgotten.ID}}}})
 }
 
@@ -256,14 +245,14 @@ func TestReaderFindsWhatAPruneHasMoved(t *testing.T) {
 	gone, _ := backup(t, r, slices.Concat(megabytes(2, 1), drop)...)
 	kept, moved := backup(t, r, megabytes(2, 1)...)
 	reader := reopen(t, b, "")
-	forget(t, r, gone)
+	forgetAll(t, r, gone)
 	prune(t, r, atOnce)
 	prune(t, r, atOnce)
 	if len(objects(t, b, journal.PackFolder)) == 0 {
 		t.Fatalf("snapshot %v has no pack", kept.ID)
 	}
-	mustRead(t, reader, moved, megabytes(2, 1))
-	mustRead(t, reader, refs, keep)
+	mustReadAll(t, reader, moved, megabytes(2, 1))
+	mustReadAll(t, reader, refs, keep)
 }
 
 func TestPruneRefusesWhenSomethingNeededIsMissing(t *testing.T) {
@@ -272,7 +261,7 @@ func TestPruneRefusesWhenSomethingNeededIsMissing(t *testing.T) {
 	r := reopen(t, b, "")
 	first, _ := backup(t, r, megabytes(1, 3)...)
 	backup(t, r, megabytes(10, 3)...)
-	forget(t, r, first)
+	forgetAll(t, r, first)
 	packs := objects(t, b, journal.PackFolder)
 	for _, name := range packs {
 		broken := b.Clone()
@@ -310,14 +299,14 @@ func TestPruneGoesOnAfterALossThatIsKnown(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	forget(t, r, gone)
-	commitEntry(t, r, journal.Entry{Damaged: []journal.Copy{{Pack: 0}, {Pack: 1}, {Pack: 2}, {Pack: 3}}[:packCount(r)]})
+	forgetAll(t, r, gone)
+	appendEntry(t, r, journal.Entry{Damaged: []journal.Copy{{Pack: 0}, {Pack: 1}, {Pack: 2}, {Pack: 3}}[:packCount(r)]})
 	if report := prune(t, r, atOnce); report.Lost == 0 {
 		t.Errorf("report: %+v, want the loss counted", report)
 	}
 	backup(t, r, megabytes(1, 2)...)
 	prune(t, r, atOnce)
-	mustRead(t, reopen(t, b, ""), refs, megabytes(1, 2))
+	mustReadAll(t, reopen(t, b, ""), refs, megabytes(1, 2))
 }
 
 func packCount(r *Repository) (n int) {
@@ -328,7 +317,7 @@ func packCount(r *Repository) (n int) {
 func TestPruneStopsBeforeAMassDrop(t *testing.T) {
 	b, r := newRepository(t)
 	all, _ := backup(t, r, megabytes(1, 3)...)
-	forget(t, r, all)
+	forgetAll(t, r, all)
 	prune(t, r, PruneOptions{})
 	before := objects(t, b, "")
 	if _, err := r.Prune(t.Context(), PruneOptions{}); !errors.Is(err, ErrMassDrop) {
@@ -347,7 +336,7 @@ func TestDryRunTellsThePlanAndChangesNothing(t *testing.T) {
 	b, r := newRepository(t)
 	all, _ := backup(t, r, megabytes(1, 3)...)
 	backup(t, r, megabytes(1, 1)...)
-	forget(t, r, all)
+	forgetAll(t, r, all)
 	before := objects(t, b, "")
 	planned := prune(t, r, PruneOptions{DryRun: true})
 	if diff := cmp.Diff(before, objects(t, b, "")); diff != "" {
@@ -394,7 +383,7 @@ func TestLeftoversOfACrashedDeletionGo(t *testing.T) {
 	initialise(t, b)
 	r := reopen(t, b, "")
 	all, _ := backup(t, r, megabytes(1, 3)...)
-	forget(t, r, all)
+	forgetAll(t, r, all)
 	prune(t, r, atOnce)
 	crashing := reopen(t, b.View(func(_ context.Context, op mem.Op) mem.Fault {
 		if op.Kind == mem.Delete {
@@ -420,7 +409,7 @@ func TestFailedListDeletesNothing(t *testing.T) {
 	r := reopen(t, b, "")
 	all, _ := backup(t, r, megabytes(1, 3)...)
 	backup(t, r, megabytes(5, 3)...)
-	forget(t, r, all)
+	forgetAll(t, r, all)
 	prune(t, r, atOnce)
 	before := objects(t, b, "")
 	for keep := range 3 {
@@ -446,7 +435,7 @@ func TestPruneTrustsNoOldList(t *testing.T) {
 	r := reopen(t, b, "")
 	first, _ := backup(t, r, megabytes(1, 3)...)
 	_, refs := backup(t, r, megabytes(5, 3)...)
-	forget(t, r, first)
+	forgetAll(t, r, first)
 	stale := reopen(t, b.View(func(_ context.Context, op mem.Op) mem.Fault {
 		if op.Kind == mem.List && op.Name != keyFolder {
 			return mem.Fault{Stale: 1000}
@@ -455,7 +444,7 @@ func TestPruneTrustsNoOldList(t *testing.T) {
 	}), "")
 	prune(t, stale, atOnce)
 	prune(t, stale, atOnce)
-	mustRead(t, reopen(t, b, ""), refs, megabytes(5, 3))
+	mustReadAll(t, reopen(t, b, ""), refs, megabytes(5, 3))
 	mustBeClean(t, r)
 }
 
@@ -476,7 +465,7 @@ func TestManySmallPacksBecomeOne(t *testing.T) {
 	if n := len(objects(t, b, journal.PackFolder)); n != 2 {
 		t.Errorf("%d packs are there, want 2", n)
 	}
-	mustRead(t, reopen(t, b, ""), refs, contents)
+	mustReadAll(t, reopen(t, b, ""), refs, contents)
 	mustBeClean(t, r)
 	if report := prune(t, r, atOnce); report.Repacked.Objects > 0 {
 		t.Errorf("a prune joins again what was joined: %+v", report)
@@ -513,7 +502,7 @@ func TestPruneMergesSegments(t *testing.T) {
 	}
 	mustBeClean(t, r)
 	mustBeClean(t, reopen(t, b, cached))
-	forget(t, r, snapshots[:3]...)
+	forgetAll(t, r, snapshots[:3]...)
 	prune(t, r, atOnce)
 	prune(t, r, atOnce)
 	prune(t, r, atOnce) // a segment that speaks mostly of dropped packs
@@ -528,7 +517,7 @@ func TestPruneLeavesTwoCheckpoints(t *testing.T) {
 	b, r := newRepository(t)
 	for i := range uint64(5) {
 		s, _ := backup(t, r, megabytes(i*100, 2)...)
-		forget(t, r, s)
+		forgetAll(t, r, s)
 		prune(t, r, atOnce)
 		prune(t, r, atOnce)
 	}
@@ -549,7 +538,7 @@ func TestPackSizesStayWithinTheLimit(t *testing.T) {
 		}
 	}
 	_, refs := backup(t, r, keep...)
-	forget(t, r, all)
+	forgetAll(t, r, all)
 	report := prune(t, r, atOnce)
 	if report.Repacked.Objects < 2 || report.Copies.Objects == 0 {
 		t.Errorf("report: %+v, want packs that were copied", report)
@@ -560,6 +549,6 @@ func TestPackSizesStayWithinTheLimit(t *testing.T) {
 		}
 	}
 	prune(t, r, atOnce)
-	mustRead(t, reopen(t, b, ""), refs, keep)
+	mustReadAll(t, reopen(t, b, ""), refs, keep)
 	mustBeClean(t, r)
 }
