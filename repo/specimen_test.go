@@ -1,0 +1,347 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"filippo.io/age"
+
+	"github.com/varve-dev/varve/index"
+	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/journal"
+	"github.com/varve-dev/varve/repo/pack"
+	"github.com/varve-dev/varve/repo/seal"
+	"github.com/varve-dev/varve/repo/storage"
+	"github.com/varve-dev/varve/repo/storage/mem"
+)
+
+// specimen is a small repository with objects of every kind, for tests that spoil it and look at what
+// becomes of its snapshots.
+type specimen struct {
+	bucket *mem.Bucket
+	owner  *age.X25519Identity
+	repo   *Repository
+	live   map[journal.SnapshotID][]written // what each live snapshot reaches
+}
+
+// written is a blob as it was written.
+type written struct {
+	ref blob.Ref
+	blob.Node
+}
+
+// share is the contents of one snapshot.
+type share struct {
+	contents [][]byte
+	secret   []byte
+	inherits []journal.SnapshotID
+	apart    bool // packs are objects of their own, however small
+}
+
+// newSpecimen makes a repository whose contents depend on the seed, and its journal has every operation:
+// packs inline and apart, a blob in two packs, two segments and loose tables, two checkpoints that
+// are vouched for, snapshots held, forgotten and brought back, packs retired, revived and dropped,
+// three key slots.
+func newSpecimen(t testing.TB, seed uint64) *specimen {
+	t.Helper()
+	s := &specimen{bucket: mem.New(), live: map[journal.SnapshotID][]written{}}
+	s.init(t)
+	seed *= 1000
+	text := bytes.Repeat([]byte("layer upon layer "), 40)
+	first := s.snapshot(t, share{contents: [][]byte{{}, []byte("x"), text, noise(seed+1, 300)}})
+	large := s.snapshot(t, share{contents: [][]byte{noise(seed+2, 20_000), noise(seed+3, 9_000), noise(seed+4, 70)}, apart: true})
+	s.twins(t, noise(seed+5, 500))
+	s.segment(t)
+	s.append(t, journal.Entry{Hold: []journal.SnapshotID{first}})
+	s.snapshot(t, share{contents: [][]byte{noise(seed+2, 20_000), []byte("y")}, secret: []byte("hunter2"), apart: true})
+	s.checkpoint(t)
+	given := s.snapshot(t, share{contents: [][]byte{noise(seed+6, 900)}, apart: true})
+	kept := s.snapshot(t, share{contents: [][]byte{noise(seed+7, 800)}, apart: true})
+	back := s.snapshot(t, share{contents: [][]byte{noise(seed+8, 100)}})
+	s.snapshot(t, share{contents: [][]byte{[]byte("builds on others")}, inherits: []journal.SnapshotID{first, large}})
+	s.segment(t)
+	s.append(t, journal.Entry{Forget: []journal.Forget{{ID: back, Who: "test", Why: "by mistake"}}})
+	s.append(t, journal.Entry{Forget: []journal.Forget{{ID: given, Who: "test", Why: "old"}}})
+	s.unforget(t, back)
+	delete(s.live, given)
+	s.retireAndDrop(t, given, kept)
+	s.checkpoint(t)
+	s.append(t, journal.Entry{Release: []journal.SnapshotID{first}})
+	s.snapshot(t, share{contents: [][]byte{text, []byte("z"), noise(seed+9, 200)}, secret: []byte("hunter3")})
+	return s
+}
+
+// init makes the empty repository with three key slots.
+func (s *specimen) init(t testing.TB) {
+	t.Helper()
+	ctx := context.Background()
+	var err error
+	if s.owner, err = age.GenerateX25519Identity(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Init(ctx, s.bucket, InitOptions{Recipient: s.owner.Recipient()}); err != nil {
+		t.Fatal(err)
+	}
+	if s.repo, err = s.open(s.bucket); err != nil {
+		t.Fatal(err)
+	}
+	master, err := unlock(ctx, s.bucket, s.repo.ID(), s.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	withPassword, err := seal.PasswordRecipient(password, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []age.Recipient{other.Recipient(), withPassword} {
+		slot, err := seal.SealSlot(master, s.repo.ID(), to)
+		if err == nil {
+			err = s.bucket.Create(ctx, keyFolder+seal.HashOf(slot).String(), slot)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (s *specimen) options() OpenOptions { return OpenOptions{Identities: []age.Identity{s.owner}} }
+
+func (s *specimen) open(b storage.Bucket) (*Repository, error) {
+	return Open(context.Background(), b, s.options())
+}
+
+func (s *specimen) append(t testing.TB, e journal.Entry) {
+	t.Helper()
+	appendEntry(t, s.repo, e)
+	if err := s.repo.Sync(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// snapshot commits one snapshot of a share.
+func (s *specimen) snapshot(t testing.TB, what share) journal.SnapshotID {
+	t.Helper()
+	id, all, err := s.write(what, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.live[id] = all
+	return id
+}
+
+// write backs up a share; before its commit it calls between, if there is one.
+func (s *specimen) write(what share, between func()) (id journal.SnapshotID, all []written, err error) {
+	ctx := context.Background()
+	id = journal.NewSnapshotID()
+	w := s.repo.NewWriter(ctx, WriterOptions{})
+	defer func() { err = errors.Join(err, w.Close()) }()
+	put := func(class blob.Class, n blob.Node) (ref blob.Ref) {
+		if err != nil {
+			return ref
+		}
+		if class.HasLinks() {
+			ref, err = w.WriteNode(ctx, class, n)
+		} else {
+			ref, err = w.Write(ctx, class, n.Body)
+		}
+		all = append(all, written{ref, n})
+		return ref
+	}
+	tree, manifest := blob.Node{Body: []byte("a map")}, blob.Node{Body: id[:]}
+	for _, content := range what.contents {
+		tree.Links = append(tree.Links, put(blob.Data, blob.Node{Body: content}))
+	}
+	if what.secret != nil {
+		manifest.Links = append(manifest.Links, put(blob.Secrets, blob.Node{Body: what.secret}))
+	}
+	manifest.Links = append(manifest.Links, put(blob.Tree, tree))
+	root := put(blob.Manifest, manifest)
+	if err == nil && what.apart {
+		err = w.sendAll()
+	}
+	if err != nil {
+		return id, nil, err
+	}
+	if between != nil {
+		between()
+	}
+	_, err = w.Commit(ctx, Commit{ID: id, Manifest: root, UID: id.String(), Inherits: what.inherits})
+	return id, all, err
+}
+
+// sendAll uploads the open packs as if they were full.
+func (w *Writer) sendAll() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, open := range []**pack.Builder{&w.data, &w.nodes} {
+		if (*open).Len() == 0 {
+			continue
+		}
+		p, err := (*open).Finish()
+		if err != nil {
+			return err
+		}
+		*open = w.newPack()
+		w.send(p)
+	}
+	return nil
+}
+
+// twins are two backups of the same content at the same time, neither of which knows of the other's copy.
+func (s *specimen) twins(t testing.TB, content []byte) {
+	t.Helper()
+	what := share{contents: [][]byte{content}, apart: true}
+	id, all, err := s.write(what, func() { s.snapshot(t, what) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.live[id] = all
+}
+
+// segment moves all loose tables into a segment.
+func (s *specimen) segment(t testing.TB) {
+	t.Helper()
+	var tables []index.Table
+	packs := journal.NewPacks()
+	s.repo.journal.View(func(state *journal.State) {
+		for number, p := range state.Packs {
+			if len(p.Rows) == 0 {
+				continue
+			}
+			rows, err := blob.DecodeRows(p.Rows)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tables = append(tables, index.Table{Pack: p.Name, Entries: rows})
+			packs.Add(uint32(number))
+		}
+	})
+	plain, err := index.EncodeSegment(tables)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := sealSegment(s.repo.keys, plain)
+	added := journal.SegmentAdded{Name: seal.HashOf(sealed), Size: int64(len(sealed)), Packs: packs}
+	if err := s.bucket.Create(context.Background(), journal.SegmentName(added.Name), sealed); err != nil {
+		t.Fatal(err)
+	}
+	s.append(t, journal.Entry{Segments: []journal.SegmentAdded{added}})
+}
+
+// checkpoint stores a checkpoint and vouches for it.
+func (s *specimen) checkpoint(t testing.TB) {
+	t.Helper()
+	var v journal.Vouched
+	var err error
+	s.repo.journal.View(func(state *journal.State) {
+		v, err = journal.WriteCheckpoint(context.Background(), s.bucket, s.repo.keys, state)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.append(t, journal.Entry{Checkpoint: &v})
+}
+
+func (s *specimen) unforget(t testing.TB, id journal.SnapshotID) {
+	t.Helper()
+	s.append(t, journal.Entry{Unforget: []journal.SnapshotID{id}})
+}
+
+// retireAndDrop plays prunes: of the packs of a forgotten snapshot one is dropped and deleted and the
+// others stay retired; one of a live snapshot was retired and revived.
+func (s *specimen) retireAndDrop(t testing.TB, gone, live journal.SnapshotID) {
+	t.Helper()
+	var next uint64
+	var old, mistaken []uint32
+	s.repo.journal.View(func(state *journal.State) {
+		next = state.Next
+		forgotten, _ := state.OfUID(gone.String())
+		kept, _ := state.OfUID(live.String())
+		for number, p := range state.Packs {
+			if p.Entry == forgotten.Entry {
+				old = append(old, uint32(number))
+			}
+			if p.Entry == kept.Entry {
+				mistaken = append(mistaken, uint32(number))
+			}
+		}
+	})
+	id := journal.NewTxID()
+	retire := journal.NewPacks(append(mistaken, old...)...)
+	s.append(t, journal.Entry{Prune: &journal.Prune{ID: id, Base: next, Retire: retire}})
+	s.append(t, journal.Entry{Revive: journal.NewPacks(mistaken...)})
+	s.append(t, journal.Entry{Prune: &journal.Prune{ID: id, Base: next, Drop: journal.NewPacks(old[0])}})
+	s.repo.journal.View(func(state *journal.State) {
+		name, _ := state.Packs[old[0]].Object()
+		if err := s.bucket.Delete(context.Background(), name); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// look reads all that a repository's live snapshots reach. It returns those of which something cannot
+// be read, and an error if anything reads otherwise than it was written.
+func (s *specimen) look(r *Repository) (unreadable []journal.SnapshotID, err error) {
+	ctx := context.Background()
+	for _, l := range r.Snapshots() {
+		all, ok := s.live[l.ID]
+		if !ok {
+			return nil, fmt.Errorf("snapshot %v is live and should not be", l.ID)
+		}
+		whole := true
+		for _, w := range all {
+			n := blob.Node{}
+			var failed error
+			if w.ref.Class.HasLinks() {
+				n, failed = r.ReadNode(ctx, w.ref)
+			} else {
+				n.Body, failed = r.Read(ctx, w.ref)
+			}
+			if failed != nil {
+				whole = false
+			} else if !bytes.Equal(n.Body, w.Body) || fmt.Sprint(n.Links) != fmt.Sprint(w.Links) {
+				return nil, fmt.Errorf("%v reads as other bytes", w.ref)
+			}
+		}
+		if !whole {
+			unreadable = append(unreadable, l.ID)
+		}
+	}
+	return unreadable, nil
+}
+
+func TestSpecimenHasEveryKind(t *testing.T) {
+	s := newSpecimen(t, 1)
+	r, err := s.open(s.bucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustBeClean(t, r)
+	unreadable, err := s.look(r)
+	if err != nil || len(unreadable) > 0 || len(r.Snapshots()) != len(s.live) {
+		t.Errorf("%d of %d snapshots, %v do not read, %v", len(r.Snapshots()), len(s.live), unreadable, err)
+	}
+	status, inline := map[journal.Status]int{}, map[bool]int{}
+	r.journal.View(func(state *journal.State) {
+		for _, p := range state.Packs {
+			status[p.Status]++
+			inline[p.Inline > 0]++
+		}
+		if len(state.Segments) != 2 || len(state.Forgotten) != 1 || state.Checkpoint.Next == 0 {
+			t.Errorf("%d segments, %d forgotten, checkpoint %d", len(state.Segments), len(state.Forgotten), state.Checkpoint.Next)
+		}
+	})
+	if len(status) != 3 || len(inline) != 2 {
+		t.Errorf("packs by status %v, by inline %v: not of every kind", status, inline)
+	}
+	for name, size := range names(t, s.bucket) {
+		t.Log(name, size)
+	}
+}
