@@ -214,11 +214,8 @@ func TestLossOfTheNewestEntryIsSeenByWhoHasSeenIt(t *testing.T) {
 		"it is gone": func(b *mem.Bucket) error { return b.Delete(ctx, head) },
 		"another one was made in its place": func(b *mem.Bucket) error {
 			other := *s
-			var err error
-			if other.repo, err = s.open(fork); err != nil {
-				return err
-			}
-			if _, _, err = other.write(share{contents: [][]byte{[]byte("another history")}}, nil); err != nil {
+			other.bucket = fork
+			if _, _, err := other.write(share{contents: [][]byte{[]byte("another history")}}, nil); err != nil {
 				return err
 			}
 			data, err := fork.Get(ctx, head, 0, -1)
@@ -301,9 +298,9 @@ func TestForeignObjectsRaiseNoAlarm(t *testing.T) {
 	b := s.bucket
 	pack, segment := s.newest(journal.PackFolder), s.newest(journal.SegmentFolder)
 	for _, name := range []string{
-		"photos/cat.jpg", "lost+found", ".DS_Store", "varve.json.bak", "journal/README", "journal/0000", "journal/0000000000000001.part",
+		"photos/cat.jpg", "lost-found", "varve.json.bak", "journal/readme", "journal/0000", "journal/0000000000000001.part",
 		"checkpoints/old", "checkpoints/0000000000000001.part", "index/notes", "index/" + strings.Repeat("ab", 32), "packs/readme", "packs/00/tmp-123",
-		"packs/ab/" + strings.Repeat("ab", 32), "packs/cd/" + strings.Repeat("ab", 32), "keys/notes.txt", pack + ".part", segment + "~",
+		"packs/ab/" + strings.Repeat("ab", 32), "packs/cd/" + strings.Repeat("ab", 32), "keys/notes.txt", pack + ".part", segment + ".old",
 	} {
 		for _, data := range [][]byte{{}, []byte("not ours"), noise(1, 5000)} {
 			torn := b.Clone()

@@ -9,10 +9,8 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/varve-dev/varve/index"
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
-	"github.com/varve-dev/varve/repo/pack"
 	"github.com/varve-dev/varve/repo/seal"
 	"github.com/varve-dev/varve/repo/storage"
 	"github.com/varve-dev/varve/repo/storage/mem"
@@ -33,13 +31,21 @@ type written struct {
 	blob.Node
 }
 
-// share is the contents of one snapshot.
+// share is the contents of one snapshot, and the limits of the client that makes it.
 type share struct {
 	contents [][]byte
 	secret   []byte
 	inherits []journal.SnapshotID
-	apart    bool // packs are objects of their own, however small
+	limits   Limits
 }
+
+// Clients of whom the first makes every pack an object of its own, the second gathers all tables in a
+// segment as well, and the third writes a checkpoint.
+var (
+	apart         = Limits{Inline: 1, Pack: 16 << 10}
+	gathering     = Limits{Inline: 1, Loose: 1}
+	checkpointing = Limits{Checkpoint: 1}
+)
 
 // newSpecimen makes a repository whose contents depend on the seed, and its journal has every operation:
 // packs inline and apart, a blob in two packs, two segments and loose tables, two checkpoints that
@@ -52,23 +58,22 @@ func newSpecimen(t testing.TB, seed uint64) *specimen {
 	seed *= 1000
 	text := bytes.Repeat([]byte("layer upon layer "), 40)
 	first := s.snapshot(t, share{contents: [][]byte{{}, []byte("x"), text, noise(seed+1, 300)}})
-	large := s.snapshot(t, share{contents: [][]byte{noise(seed+2, 20_000), noise(seed+3, 9_000), noise(seed+4, 70)}, apart: true})
+	large := s.snapshot(t, share{contents: [][]byte{noise(seed+2, 20_000), noise(seed+3, 9_000), noise(seed+4, 70)}, limits: apart})
 	s.twins(t, noise(seed+5, 500))
-	s.segment(t)
+	s.snapshot(t, share{contents: [][]byte{noise(seed+6, 50)}, limits: gathering})
 	s.append(t, journal.Entry{Hold: []journal.SnapshotID{first}})
-	s.snapshot(t, share{contents: [][]byte{noise(seed+2, 20_000), []byte("y")}, secret: []byte("hunter2"), apart: true})
-	s.checkpoint(t)
-	given := s.snapshot(t, share{contents: [][]byte{noise(seed+6, 900)}, apart: true})
-	kept := s.snapshot(t, share{contents: [][]byte{noise(seed+7, 800)}, apart: true})
+	s.snapshot(t, share{contents: [][]byte{noise(seed+2, 20_000), []byte("y")}, secret: []byte("hunter2"), limits: apart})
+	s.snapshot(t, share{contents: [][]byte{[]byte("v")}, limits: checkpointing})
+	given := s.snapshot(t, share{contents: [][]byte{noise(seed+6, 900)}, limits: apart})
+	kept := s.snapshot(t, share{contents: [][]byte{noise(seed+7, 800)}, limits: apart})
 	back := s.snapshot(t, share{contents: [][]byte{noise(seed+8, 100)}})
-	s.snapshot(t, share{contents: [][]byte{[]byte("builds on others")}, inherits: []journal.SnapshotID{first, large}})
-	s.segment(t)
+	s.snapshot(t, share{contents: [][]byte{[]byte("builds on others")}, inherits: []journal.SnapshotID{first, large}, limits: gathering})
 	s.append(t, journal.Entry{Forget: []journal.Forget{{ID: back, Who: "test", Why: "by mistake"}}})
 	s.append(t, journal.Entry{Forget: []journal.Forget{{ID: given, Who: "test", Why: "old"}}})
-	s.unforget(t, back)
+	s.append(t, journal.Entry{Unforget: []journal.Unforget{{ID: back}}})
 	delete(s.live, given)
 	s.retireAndDrop(t, given, kept)
-	s.checkpoint(t)
+	s.snapshot(t, share{contents: [][]byte{[]byte("w")}, limits: checkpointing})
 	s.append(t, journal.Entry{Release: []journal.SnapshotID{first}})
 	s.snapshot(t, share{contents: [][]byte{text, []byte("z"), noise(seed+9, 200)}, secret: []byte("hunter3")})
 	return s
@@ -117,12 +122,10 @@ func (s *specimen) open(b storage.Bucket) (*Repository, error) {
 	return Open(context.Background(), b, s.options())
 }
 
+// append commits an entry that no method of a repository writes by itself.
 func (s *specimen) append(t testing.TB, e journal.Entry) {
 	t.Helper()
 	appendEntry(t, s.repo, e)
-	if err := s.repo.Sync(context.Background()); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // snapshot commits one snapshot of a share.
@@ -140,7 +143,13 @@ func (s *specimen) snapshot(t testing.TB, what share) journal.SnapshotID {
 func (s *specimen) write(what share, between func()) (id journal.SnapshotID, all []written, err error) {
 	ctx := context.Background()
 	id = journal.NewSnapshotID()
-	w := s.repo.NewWriter(ctx, WriterOptions{})
+	options := s.options()
+	options.Limits = what.limits
+	r, err := Open(ctx, s.bucket, options)
+	if err != nil {
+		return id, nil, err
+	}
+	w := r.NewWriter(ctx, WriterOptions{})
 	defer func() { err = errors.Join(err, w.Close()) }()
 	put := func(class blob.Class, n blob.Node) (ref blob.Ref) {
 		if err != nil {
@@ -163,11 +172,8 @@ func (s *specimen) write(what share, between func()) (id journal.SnapshotID, all
 	}
 	manifest.Links = append(manifest.Links, put(blob.Tree, tree))
 	root := put(blob.Manifest, manifest)
-	if err == nil && what.apart {
-		err = w.sendAll()
-	}
 	if err != nil {
-		return id, nil, err
+		return id, all, err
 	}
 	if between != nil {
 		between()
@@ -176,82 +182,15 @@ func (s *specimen) write(what share, between func()) (id journal.SnapshotID, all
 	return id, all, err
 }
 
-// sendAll uploads the open packs as if they were full.
-func (w *Writer) sendAll() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, open := range []**pack.Builder{&w.data, &w.nodes} {
-		if (*open).Len() == 0 {
-			continue
-		}
-		p, err := (*open).Finish()
-		if err != nil {
-			return err
-		}
-		*open = w.newPack()
-		w.send(p)
-	}
-	return nil
-}
-
 // twins are two backups of the same content at the same time, neither of which knows of the other's copy.
 func (s *specimen) twins(t testing.TB, content []byte) {
 	t.Helper()
-	what := share{contents: [][]byte{content}, apart: true}
+	what := share{contents: [][]byte{content}, limits: apart}
 	id, all, err := s.write(what, func() { s.snapshot(t, what) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.live[id] = all
-}
-
-// segment moves all loose tables into a segment.
-func (s *specimen) segment(t testing.TB) {
-	t.Helper()
-	var tables []index.Table
-	packs := journal.NewPacks()
-	s.repo.journal.View(func(state *journal.State) {
-		for number, p := range state.Packs {
-			if len(p.Rows) == 0 {
-				continue
-			}
-			rows, err := blob.DecodeRows(p.Rows)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tables = append(tables, index.Table{Pack: p.Name, Entries: rows})
-			packs.Add(uint32(number))
-		}
-	})
-	plain, err := index.EncodeSegment(tables)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sealed := sealSegment(s.repo.keys, plain)
-	added := journal.SegmentAdded{Name: seal.HashOf(sealed), Size: int64(len(sealed)), Packs: packs}
-	if err := s.bucket.Create(context.Background(), journal.SegmentName(added.Name), sealed); err != nil {
-		t.Fatal(err)
-	}
-	s.append(t, journal.Entry{Segments: []journal.SegmentAdded{added}})
-}
-
-// checkpoint stores a checkpoint and vouches for it.
-func (s *specimen) checkpoint(t testing.TB) {
-	t.Helper()
-	var v journal.Vouched
-	var err error
-	s.repo.journal.View(func(state *journal.State) {
-		v, err = journal.WriteCheckpoint(context.Background(), s.bucket, s.repo.keys, state)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.append(t, journal.Entry{Checkpoint: &v})
-}
-
-func (s *specimen) unforget(t testing.TB, id journal.SnapshotID) {
-	t.Helper()
-	s.append(t, journal.Entry{Unforget: []journal.SnapshotID{id}})
 }
 
 // retireAndDrop plays prunes: of the packs of a forgotten snapshot one is dropped and deleted and the
@@ -260,6 +199,9 @@ func (s *specimen) retireAndDrop(t testing.TB, gone, live journal.SnapshotID) {
 	t.Helper()
 	var next uint64
 	var old, mistaken []uint32
+	if err := s.repo.Sync(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 	s.repo.journal.View(func(state *journal.State) {
 		next = state.Next
 		forgotten, _ := state.OfUID(gone.String())
@@ -340,8 +282,5 @@ func TestSpecimenHasEveryKind(t *testing.T) {
 	})
 	if len(status) != 3 || len(inline) != 2 {
 		t.Errorf("packs by status %v, by inline %v: not of every kind", status, inline)
-	}
-	for name, size := range names(t, s.bucket) {
-		t.Log(name, size)
 	}
 }
