@@ -124,7 +124,8 @@ func encodeLinks(links []blob.Ref) []byte {
 
 func decodeLinks(encoded []byte) ([]blob.Ref, error) {
 	count, n := binary.Uvarint(encoded)
-	if n <= 0 || count > uint64(len(encoded)/linkSize) || uint64(len(encoded)-n) != count*uint64(linkSize) {
+	longer := n > 1 && encoded[n-1] == 0 // than the count needs; a list of links has one encoding
+	if n <= 0 || longer || count > uint64(len(encoded)/linkSize) || uint64(len(encoded)-n) != count*uint64(linkSize) {
 		return nil, fmt.Errorf("links do not fill their part: %w", ErrOpen)
 	}
 	encoded = encoded[n:]

@@ -243,17 +243,3 @@ func TestPaddedSizesArePadme(t *testing.T) {
 		last = p
 	}
 }
-
-func FuzzOpenBlob(f *testing.F) {
-	k := testKeys(1)
-	s := testSession(k)
-	ref := blob.Ref{Class: blob.Data, ID: k.BlobID(blob.Data, []byte("seed"))}
-	f.Add(s.Seal(ref, []byte("seed")).Bytes)
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, sealed []byte) {
-		plain, err := k.Open(s.Key(blob.Data), ref, sealed)
-		if err == nil && string(plain) != "seed" {
-			t.Errorf("opened to %q", plain)
-		}
-	})
-}
