@@ -258,7 +258,7 @@ func open(keys *seal.Keys, n uint64, data []byte) (*Stored, error) {
 		return nil, fmt.Errorf("entry %d: %w: %w", n, ErrDamaged, err)
 	}
 	s := &Stored{Hash: seal.HashOf(data[:length]), Inline: int64(length)}
-	rest, err := decoding.UnmarshalFirst(ops, &s.Entry)
+	rest, err := inAnEntry.UnmarshalFirst(ops, &s.Entry)
 	if _, unknown := errors.AsType[*cbor.UnknownFieldError](err); unknown {
 		return nil, fmt.Errorf("entry %d says what this version does not know: %w", n, ErrVersion)
 	}
@@ -340,15 +340,20 @@ func readRest(ctx context.Context, b storage.Bucket, n uint64, start []byte) ([]
 func sealName(n uint64) string { return fmt.Sprintf("%016x", n) }
 
 // encoding is deterministic: the same entry or state gives the same bytes, so a repeated create is
-// recognised and two writers of one checkpoint agree. decoding is strict.
+// recognised and two writers of one checkpoint agree. Decoding is strict. What an entry lists takes at
+// least the 17 bytes of an ID each, so more than maxListed of them are not in an entry of [MaxEntry];
+// a list of nothing, which takes one byte an element, must not take a hundred times that of memory.
 var (
-	encoding = must(cbor.CoreDetEncOptions().EncMode())
-	decoding = must(cbor.DecOptions{
-		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
-		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
-		MaxArrayElements:  1 << 30,
-	}.DecMode())
+	encoding  = must(cbor.CoreDetEncOptions().EncMode())
+	decoding  = must(strict(1 << 30).DecMode())
+	inAnEntry = must(strict(maxListed).DecMode())
 )
+
+const maxListed = 1 << 18
+
+func strict(elements int) cbor.DecOptions {
+	return cbor.DecOptions{DupMapKey: cbor.DupMapKeyEnforcedAPF, ExtraReturnErrors: cbor.ExtraDecErrorUnknownField, MaxArrayElements: elements}
+}
 
 func must[T any](mode T, err error) T {
 	if err != nil {

@@ -442,37 +442,20 @@ func TestNameOfAnEntryIsOneToOne(t *testing.T) {
 	}
 }
 
-func FuzzOpenEntry(f *testing.F) {
-	data, err := encode(testKeys(), &Entry{Seq: 5}, []byte("inline"))
-	if err != nil {
-		f.Fatal(err)
+// A list of nothing takes one byte an element in an entry, and more than a hundred in memory.
+func TestEntryListsNoMoreThanItCanHold(t *testing.T) {
+	const array, emptyMap = "\x9a", "\xa0" // of a length in four bytes; of no pairs
+	list := func(n uint32) []byte {
+		ops := binary.BigEndian.AppendUint32([]byte("\xa1\x0a"+array), n)
+		return append(ops, bytes.Repeat([]byte(emptyMap), int(n))...)
 	}
-	f.Add(data)
-	f.Add([]byte("VRVJ\x00\x00\x00\x00\xff\xff\xff\xff"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if s, err := open(testKeys(), 5, data); err == nil && s.Seq != 5 {
-			t.Errorf("opened as entry %d", s.Seq)
+	for n, want := range map[uint32]error{100: nil, maxListed + 1: ErrDamaged} {
+		ops := list(n)
+		data := append([]byte(entryMagic), entryVersion, 0, 0, 0)
+		data = binary.LittleEndian.AppendUint32(data, uint32(len(ops)+seal.Overhead))
+		data = append(data, testKeys().SealCatalog(seal.Entry, sealName(0), ops)...)
+		if _, err := open(testKeys(), 0, data); !errors.Is(err, want) {
+			t.Errorf("entry with %d snapshots: %v, want %v", n, err, want)
 		}
-	})
-}
-
-func FuzzDecodeState(f *testing.F) {
-	data, err := (&State{Next: 3, Packs: []Pack{{Size: 1}}}).Encode()
-	if err != nil {
-		f.Fatal(err)
 	}
-	f.Add(data)
-	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := DecodeState(data)
-		if err != nil {
-			return
-		}
-		again, err := s.Encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if back, err := DecodeState(again); err != nil || back.Next != s.Next || len(back.Packs) != len(s.Packs) {
-			t.Errorf("a state does not survive encoding: %v", err)
-		}
-	})
 }
