@@ -8,7 +8,7 @@ WITH_ASSETS = VARVE_TEST_ASSETS="$$(go -C test run ./assets)"
 TEST_PACKAGES = $$(go -C $(CURDIR)/test list -f '{{.Dir}}' ./... | grep -v '/test/kube$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit integration crash sim lint fuzz build assets
+.PHONY: help demo test unit integration crash sim lint damage fuzz build assets
 
 help: ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ fuzz: ## fuzz every decoder, FUZZTIME (10s) each
 
 sim: ## play SEEDS (2000) schedules of faults over the real repository
 	tools/sim $(SEEDS)
+
+damage: ## do every damage to repositories of every kind, and look at a thousand healthy ones
+	go test ./repo -run 'Damage|NoAlarm' -damage -v -timeout 60m
 
 build: ## build bin/varve
 	go build -o bin/ ./cmd/...

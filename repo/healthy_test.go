@@ -70,7 +70,7 @@ func newHistory(t testing.TB, seed uint64) *specimen {
 }
 
 func (h *history) pick() share {
-	limits := []Limits{{}, apart, gathering, checkpointing, {Loose: 12, Checkpoint: 5, Pack: 2000, Deposit: 1}}
+	limits := []Limits{{}, apart, gathers, checkpoints, {Loose: 12, Checkpoint: 5, Pack: 2000, Deposit: 1}}
 	what := share{limits: limits[h.rng.IntN(len(limits))]}
 	for range 1 + h.rng.IntN(4) {
 		what.contents = append(what.contents, h.contents[h.rng.IntN(len(h.contents))])

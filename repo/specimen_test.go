@@ -42,9 +42,9 @@ type share struct {
 // Clients of whom the first makes every pack an object of its own, the second gathers all tables in a
 // segment as well, and the third writes a checkpoint.
 var (
-	apart         = Limits{Inline: 1, Pack: 16 << 10}
-	gathering     = Limits{Inline: 1, Loose: 1}
-	checkpointing = Limits{Checkpoint: 1}
+	apart       = Limits{Inline: 1, Pack: 16 << 10}
+	gathers     = Limits{Inline: 1, Loose: 1}
+	checkpoints = Limits{Checkpoint: 1}
 )
 
 // newSpecimen makes a repository whose contents depend on the seed, and its journal has every operation:
@@ -60,20 +60,20 @@ func newSpecimen(t testing.TB, seed uint64) *specimen {
 	first := s.snapshot(t, share{contents: [][]byte{{}, []byte("x"), text, noise(seed+1, 300)}})
 	large := s.snapshot(t, share{contents: [][]byte{noise(seed+2, 20_000), noise(seed+3, 9_000), noise(seed+4, 70)}, limits: apart})
 	s.twins(t, noise(seed+5, 500))
-	s.snapshot(t, share{contents: [][]byte{noise(seed+6, 50)}, limits: gathering})
+	s.snapshot(t, share{contents: [][]byte{noise(seed+6, 50)}, limits: gathers})
 	s.append(t, journal.Entry{Hold: []journal.SnapshotID{first}})
 	s.snapshot(t, share{contents: [][]byte{noise(seed+2, 20_000), []byte("y")}, secret: []byte("hunter2"), limits: apart})
-	s.snapshot(t, share{contents: [][]byte{[]byte("v")}, limits: checkpointing})
+	s.snapshot(t, share{contents: [][]byte{[]byte("v")}, limits: checkpoints})
 	given := s.snapshot(t, share{contents: [][]byte{noise(seed+6, 900)}, limits: apart})
 	kept := s.snapshot(t, share{contents: [][]byte{noise(seed+7, 800)}, limits: apart})
 	back := s.snapshot(t, share{contents: [][]byte{noise(seed+8, 100)}})
-	s.snapshot(t, share{contents: [][]byte{[]byte("builds on others")}, inherits: []journal.SnapshotID{first, large}, limits: gathering})
+	s.snapshot(t, share{contents: [][]byte{[]byte("builds on others")}, inherits: []journal.SnapshotID{first, large}, limits: gathers})
 	s.append(t, journal.Entry{Forget: []journal.Forget{{ID: back, Who: "test", Why: "by mistake"}}})
 	s.append(t, journal.Entry{Forget: []journal.Forget{{ID: given, Who: "test", Why: "old"}}})
 	s.append(t, journal.Entry{Unforget: []journal.Unforget{{ID: back}}})
 	delete(s.live, given)
 	s.retireAndDrop(t, given, kept)
-	s.snapshot(t, share{contents: [][]byte{[]byte("w")}, limits: checkpointing})
+	s.snapshot(t, share{contents: [][]byte{[]byte("w")}, limits: checkpoints})
 	s.append(t, journal.Entry{Release: []journal.SnapshotID{first}})
 	s.snapshot(t, share{contents: [][]byte{text, []byte("z"), noise(seed+9, 200)}, secret: []byte("hunter3")})
 	return s
@@ -257,6 +257,30 @@ func (s *specimen) look(r *Repository) (unreadable []journal.SnapshotID, err err
 		}
 	}
 	return unreadable, nil
+}
+
+// everyKind returns the bucket of a large repository with at least one object of every kind, the contents of
+// its snapshots and the names they were written under.
+func everyKind(t *testing.T) (*mem.Bucket, map[blob.Ref][]byte) {
+	t.Helper()
+	b := mem.New()
+	initialise(t, b)
+	r := reopen(t, b, "")
+	want := map[blob.Ref][]byte{}
+	note := func(contents ...[]byte) {
+		_, refs := backup(t, r, contents...)
+		for i, ref := range refs {
+			want[ref] = contents[i]
+		}
+	}
+	note(noise(1, 600_000), noise(2, 600_000)) // a pack of its own
+	var small [][]byte
+	for i := range uint64(maxLoose) { // a segment
+		small = append(small, noise(1000+i, 20))
+	}
+	note(small...)
+	note([]byte("an inline pack"))
+	return b, want
 }
 
 func TestSpecimenHasEveryKind(t *testing.T) {
