@@ -38,6 +38,7 @@ type Writer interface {
 // Draft is what a run has collected for its snapshot. All that it refers to was written by the same
 // writer, or is in one of the snapshots that it inherits from.
 type Draft struct {
+	ID        ID     // of the snapshot that this is a copy of; zero: a new one is drawn
 	Name      string // required; 1 to 253 bytes that print, without slashes
 	Schedule  string
 	Cluster   string
@@ -52,12 +53,16 @@ type Draft struct {
 	Digests   *Digests      // of the objects; nil: none
 	Discovery []byte        // what the cluster said of its API, JSON
 	Results   []Result
+	Unlisted  Unlisted
 	Stats     Stats // what was new and stored is filled in from the writer
 
 	UID      string   // of the Backup object; at most one snapshot is made for it
 	Inherits []ID     // snapshots from which unchanged content was taken over, the parent
 	TreeKey  [32]byte // the repository's, for "tree"
 }
+
+// Unlisted are results that are counted and no longer known one by one.
+type Unlisted struct{ Errors, Warnings uint64 }
 
 // Contents are a map and the bundles that its successor should give up, as content.Result has them.
 type Contents struct {
@@ -146,9 +151,12 @@ func checkName(name string) error {
 // manifest stores the parts of the draft and returns the manifest that refers to them.
 func (d *Draft) manifest(ctx context.Context, w Writer) (m Manifest, err error) {
 	m = Manifest{
-		ID: journal.NewSnapshotID(), Name: d.Name, Schedule: d.Schedule, Cluster: d.Cluster,
+		ID: d.ID, Name: d.Name, Schedule: d.Schedule, Cluster: d.Cluster,
 		Started: d.Started, Completed: d.Completed, Expires: d.Expires, Complete: d.Complete,
 		Objects: d.Objects.Root,
+	}
+	if m.ID == (ID{}) {
+		m.ID = journal.NewSnapshotID()
 	}
 	if m.Completed.IsZero() {
 		m.Completed = time.Now()
@@ -205,6 +213,7 @@ func (d *Draft) storeVolumes(ctx context.Context, w Writer) (tree.Root, error) {
 // storeResults counts all results and stores the first ones.
 func (d *Draft) storeResults(ctx context.Context, w Writer, m *Manifest) (Part, error) {
 	var kept []Result
+	m.Errors, m.Warnings = d.Unlisted.Errors, d.Unlisted.Warnings
 	for _, r := range d.Results {
 		switch r.Severity {
 		case Error:
