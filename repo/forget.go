@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
 )
 
@@ -194,6 +195,8 @@ type Forgotten struct {
 	// Unpruned tells that no prune has marked without it: it can come back for sure. Otherwise it can as
 	// long as no prune has dropped what it needs.
 	Unpruned bool
+	// Gone tells that its manifest is in no pack any more: it cannot come back.
+	Gone bool
 }
 
 // Forgotten returns the snapshots that were forgotten, in that order. Of those that a prune has marked
@@ -201,8 +204,11 @@ type Forgotten struct {
 func (r *Repository) Forgotten() (all []Forgotten) {
 	r.journal.View(func(s *journal.State) {
 		for _, f := range s.Forgotten {
-			all = append(all, Forgotten{f, s.CanAdopt(f.ID)})
+			all = append(all, Forgotten{Forgotten: f, Unpruned: s.CanAdopt(f.ID)})
 		}
 	})
+	for i, f := range all {
+		all[i].Gone = len(r.copies(blob.Ref{Class: blob.Manifest, ID: f.Manifest})) == 0
+	}
 	return all
 }

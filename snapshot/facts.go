@@ -16,9 +16,14 @@ func ReadFacts(ctx context.Context, r Repository) (Facts, error) {
 	all, damaged := List(ctx, r, Filter{})
 	facts := make(Facts, len(all))
 	for _, s := range all {
-		facts[s.ID] = Fact{ID: s.ID, Name: s.Name, Group: GroupOf(s.Manifest), Started: s.Started, Expires: s.Expires, Complete: s.Complete}
+		facts[s.ID] = FactOf(s.Manifest)
 	}
 	return facts, damaged
+}
+
+// FactOf returns what a manifest says of its snapshot.
+func FactOf(m Manifest) Fact {
+	return Fact{ID: m.ID, Name: m.Name, Group: GroupOf(m), Started: m.Started, Expires: m.Expires, Complete: m.Complete}
 }
 
 // Of returns the facts of those snapshots that are live and known. One that is not, because its manifest

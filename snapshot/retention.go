@@ -94,6 +94,11 @@ type Decision struct {
 	Reasons []string
 }
 
+// Compare orders decisions by group, and in each the newest first.
+func (d Decision) Compare(o Decision) int {
+	return cmp.Or(d.Group.compare(o.Group), newer(d.Fact, o.Fact))
+}
+
 // Validate reports why a policy is none.
 func (p Policy) Validate() error {
 	for _, r := range p.rules() {
@@ -134,7 +139,7 @@ func (p Policy) Decide(known []Fact, now time.Time) []Decision {
 		slices.SortFunc(facts, newer)
 		all = append(all, p.decideGroup(facts, now)...)
 	}
-	slices.SortStableFunc(all, func(a, b Decision) int { return a.Group.compare(b.Group) })
+	slices.SortFunc(all, Decision.Compare)
 	return all
 }
 

@@ -166,6 +166,9 @@ func (a *app) showBackups(s *session, found []*snapshot.Snapshot) error {
 			expires := never
 			if r.Expires != nil {
 				expires = age(now, *r.Expires)
+				if r.Expires.Before(now) {
+					expires = "expired"
+				}
 			}
 			t.row(name(r.Name), r.Status, count(r.Errors), count(r.Warnings), age(r.Started, now), expires, count(r.Objects),
 				count(r.Volumes), short(r.ID))

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/snapshot"
 	"github.com/varve-dev/varve/snapshot/content"
 	"github.com/varve-dev/varve/snapshot/files"
@@ -47,13 +48,22 @@ func fileAddress(volume, inside string) string { return path.Join(volumesRoot, v
 
 // find returns the snapshot that a word of a person means.
 func find(ctx context.Context, r snapshot.Repository, word string) (*snapshot.Snapshot, error) {
-	text, err := meantBy(word)
+	l, err := locate(ctx, r, word)
 	if err != nil {
 		return nil, err
 	}
-	found, err := snapshot.Find(ctx, r, text)
+	return snapshot.Load(ctx, r, l)
+}
+
+// locate is find without opening the snapshot.
+func locate(ctx context.Context, r snapshot.Repository, word string) (journal.Live, error) {
+	text, err := meantBy(word)
+	if err != nil {
+		return journal.Live{}, err
+	}
+	found, err := snapshot.Locate(ctx, r, text)
 	if few := len(text) < 4 && strings.Trim(text, "0123456789abcdef") == ""; few && errors.Is(err, snapshot.ErrNotFound) {
-		return nil, failure{err: err, hint: "to find a snapshot by the beginning of its ID, give at least four digits"}
+		return found, failure{err: err, hint: "to find a snapshot by the beginning of its ID, give at least four digits"}
 	}
 	return found, err
 }

@@ -37,14 +37,51 @@ func (c *choice) Set(s string) error {
 	return fmt.Errorf("there are %s", strings.Join(c.words, ", "))
 }
 
-// lifetime is a flag for how long a backup is kept: a duration with hours as its largest unit, or a
-// number of days. Zero is for ever.
+const (
+	day     = 24 * time.Hour
+	maxSpan = 100 * 365 * day
+)
+
+// parseSpan reads a duration as people write it: 90m, 12h, 7d, 2w, 1y, or several units, the largest
+// first. A day is 24 hours and a year 365 days. Beyond maxSpan it does not matter by how much.
+func parseSpan(s string) (span time.Duration, err error) {
+	rest := s
+	for _, unit := range []struct {
+		letter string
+		length time.Duration
+	}{{"y", 365 * day}, {"w", 7 * day}, {"d", day}} {
+		number, after, found := strings.Cut(rest, unit.letter)
+		if !found {
+			continue
+		}
+		n, err := strconv.ParseUint(number, 10, 32)
+		if err != nil {
+			return 0, badSpan(s)
+		}
+		if n > uint64(maxSpan/unit.length) || span > maxSpan {
+			return maxSpan + 1, nil
+		}
+		span, rest = span+time.Duration(n)*unit.length, after
+	}
+	if rest == "" && s != "" {
+		return span, nil
+	}
+	hours, err := time.ParseDuration(rest)
+	switch {
+	case err != nil:
+		return 0, badSpan(s)
+	case hours < 0:
+		return 0, fmt.Errorf("%q is in the past", s)
+	}
+	return min(span, maxSpan+1) + min(hours, maxSpan+1), nil
+}
+
+func badSpan(s string) error { return fmt.Errorf("%q is no duration such as 12h, 7d, 2w or 1y", s) }
+
+// lifetime is a flag for how long a backup is kept. Zero is for ever.
 type lifetime time.Duration
 
-const (
-	never       = "never"
-	maxLifetime = 100 * 365 * 24 * time.Hour
-)
+const never = "never"
 
 // String implements pflag.Value.
 func (l *lifetime) String() string {
@@ -63,23 +100,41 @@ func (l *lifetime) Set(s string) error {
 		*l = 0
 		return nil
 	}
-	var d time.Duration
-	days, isDays := strings.CutSuffix(s, "d")
-	if n, err := strconv.Atoi(days); isDays && err == nil && n < 36_501 {
-		d = time.Duration(n) * 24 * time.Hour
-	} else if d, err = time.ParseDuration(s); err != nil {
-		return fmt.Errorf("%q is no duration such as 720h or 30d", s)
-	}
+	d, err := parseSpan(s)
 	switch {
+	case err != nil:
+		return err
 	case d == 0:
 		d = defaultTTL // as Ark takes it; for ever must be said
-	case d < 0:
-		return fmt.Errorf("%q is in the past", s)
-	case d > maxLifetime:
+	case d > maxSpan:
 		return fmt.Errorf("%q is more than 100 years; say never", s)
 	}
 	*l = lifetime(d)
 	return nil
+}
+
+// span is a flag for a duration of at most a hundred years.
+type span time.Duration
+
+// String implements pflag.Value.
+func (d *span) String() string {
+	if *d == 0 {
+		return ""
+	}
+	return time.Duration(*d).String()
+}
+
+// Type implements pflag.Value.
+func (d *span) Type() string { return "DURATION" }
+
+// Set implements pflag.Value.
+func (d *span) Set(s string) error {
+	parsed, err := parseSpan(s)
+	if err == nil && parsed > maxSpan {
+		err = fmt.Errorf("%q is more than 100 years", s)
+	}
+	*d = span(parsed)
+	return err
 }
 
 // cutPair takes OLD:NEW apart.

@@ -12,12 +12,13 @@ import (
 )
 
 func (a *app) snapshot() *cobra.Command {
-	return noun("snapshot", "Snapshots: list them, look into them, compare them",
+	return noun("snapshot", "Snapshots: list them, look into them, compare them, forget them",
 		`A snapshot is what a backup leaves in the repository. It is named by its ID, by the first digits of it
 (at least four), by its backup's name, or as "latest".
 
 `+addresses,
-		a.snapshotList(), a.snapshotLs(), a.snapshotCat(), a.snapshotDiff())
+		a.snapshotList(), a.snapshotLs(), a.snapshotCat(), a.snapshotDiff(),
+		a.snapshotForget(), a.snapshotUnforget(), a.snapshotHold(), a.snapshotRelease())
 }
 
 // snapshotRow is one snapshot in a list.
@@ -29,6 +30,7 @@ type snapshotRow struct {
 	Completed time.Time  `json:"completed"`
 	Expires   *time.Time `json:"expires,omitempty"`
 	Status    string     `json:"status"` // Completed or PartiallyFailed
+	Held      bool       `json:"held"`
 	Objects   uint64     `json:"objects"`
 	Volumes   uint64     `json:"volumes"`
 	Errors    uint64     `json:"errors"`
@@ -53,6 +55,8 @@ func rowOf(r *session, s *snapshot.Snapshot) snapshotRow {
 	if s.Complete {
 		row.Status = "Completed"
 	}
+	l, _ := r.Snapshot(s.ID)
+	row.Held = l.Held
 	if !s.Expires.IsZero() {
 		row.Expires = &s.Expires
 	}
@@ -64,16 +68,27 @@ func short(id string) string { return id[:min(len(id), 12)] }
 
 func (a *app) snapshotList() *cobra.Command {
 	var filter snapshot.Filter
+	forgotten := false
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List the snapshots of the repository, oldest first",
 		Long: `List the snapshots of the repository, oldest first. SIZE is what the snapshot holds, NEW what of it the
-repository did not have before, STORED what that took in the bucket.`,
+repository did not have before, STORED what that took in the bucket.
+
+With --forgotten list those that were forgotten, who did so, when and why, and whether they can come back: for
+sure as long as no prune has run without them, and then as long as none has dropped what they need.`,
 		Example: `  varve snapshot list
-  varve snapshot list --cluster 1c2d3e4f-… -o json`,
+  varve snapshot list --cluster 1c2d3e4f-… -o json
+  varve snapshot list --forgotten`,
 		Args: arguments(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if forgotten && filter != (snapshot.Filter{}) {
+				return asUsage(c, errors.New("--forgotten lists all that are forgotten, without a filter"))
+			}
 			return a.withRepository(c.Context(), func(s *session) error {
+				if forgotten {
+					return a.showForgotten(c.Context(), s)
+				}
 				return a.showSnapshots(c.Context(), s, filter)
 			})
 		},
@@ -81,6 +96,7 @@ repository did not have before, STORED what that took in the bucket.`,
 	c.Flags().StringVar(&filter.Name, "name", "", "only those of backups with this `NAME`")
 	c.Flags().StringVar(&filter.Cluster, "cluster", "", "only those of the cluster with this `UID`")
 	c.Flags().StringVar(&filter.Volume, "volume", "", "only those that have the volume with this `NAME`")
+	c.Flags().BoolVar(&forgotten, "forgotten", false, "list those that were forgotten instead")
 	return c
 }
 
@@ -90,17 +106,7 @@ func (a *app) showSnapshots(ctx context.Context, s *session, f snapshot.Filter) 
 	for i, one := range found {
 		rows[i] = rowOf(s, one)
 	}
-	now := time.Now()
-	err := a.show(rows, func(t *sheet) {
-		if len(rows) == 0 {
-			return
-		}
-		t.row("ID", "NAME", "AGE", "STATUS", "OBJECTS", "VOLUMES", "SIZE", "NEW", "STORED")
-		for _, r := range rows {
-			t.row(short(r.ID), name(r.Name), age(r.Started, now), r.Status, count(r.Objects), count(r.Volumes), size(int64(r.Bytes.Total)),
-				size(int64(r.Bytes.New)), size(r.Bytes.Stored))
-		}
-	})
+	err := a.show(rows, func(t *sheet) { writeSnapshots(t, rows) })
 	if err == nil && len(rows) == 0 && a.output == asTable {
 		if f == (snapshot.Filter{}) {
 			a.note("no snapshots")
@@ -109,6 +115,22 @@ func (a *app) showSnapshots(ctx context.Context, s *session, f snapshot.Filter) 
 		}
 	}
 	return errors.Join(err, damaged)
+}
+
+func writeSnapshots(t *sheet, rows []snapshotRow) {
+	if len(rows) == 0 {
+		return
+	}
+	now := time.Now()
+	t.row("ID", "NAME", "AGE", "STATUS", "OBJECTS", "VOLUMES", "SIZE", "NEW", "STORED")
+	for _, r := range rows {
+		status := r.Status
+		if r.Held {
+			status += ", held"
+		}
+		t.row(short(r.ID), name(r.Name), age(r.Started, now), status, count(r.Objects), count(r.Volumes), size(int64(r.Bytes.Total)),
+			size(int64(r.Bytes.New)), size(r.Bytes.Stored))
+	}
 }
 
 func (a *app) snapshotLs() *cobra.Command {
