@@ -67,7 +67,7 @@ varve backup describe name each.`,
 	flags := c.Flags()
 	flags.Var(&f.volumes, "volume", "back up a folder as a volume (repeatable)")
 	flags.Var(&f.detection, "change-detection", "when a file counts as unchanged: strict compares size, mtime, ctime and inode;\nmtime leaves out ctime and inode; content reads every file")
-	flags.Var(&f.ttl, "ttl", "how long the backup is meant to be kept: 720h, 30d, never")
+	flags.Var(&f.ttl, "ttl", "how long the backup is meant to be kept: 720h, 30d, 1y, never;\nvarve snapshot forget --expired forgets what is older")
 	flags.BoolVar(&f.empty, "allow-empty", false, "let a selection of no objects be no error")
 	return c
 }

@@ -169,6 +169,10 @@ func (a *app) forgetByPolicy(ctx context.Context, s *session, f forgetFlags) err
 		}
 	} else {
 		forgotten, err := s.Forget(ctx, decide)
+		if err != nil && len(forgotten) > 0 { // of more than fit into one entry
+			return failure{err: fmt.Errorf("%s forgotten, and no more: %w", counted(len(forgotten), "snapshot"), err), code: exitChanged,
+				hint: "run it again: it forgets what is left"}
+		}
 		if err != nil {
 			return changing(err)
 		}
