@@ -45,6 +45,9 @@ var floors = []floor{
 		[]string{"snapshot", "snapshot/files"},
 		"what a backup is and how a file tree becomes one; neither knows that Kubernetes exists",
 	}, {
+		[]string{"snapshot/copies"},
+		"a snapshot as the source of another in a second repository; it knows snapshots, entries and contents, not what they mean",
+	}, {
 		[]string{"kube", "kube/kubetest"},
 		"Kubernetes as a source and a sink; the use cases above decide what to do with it",
 	}, {

@@ -1,0 +1,145 @@
+package copies
+
+import (
+	"context"
+	"errors"
+
+	"github.com/varve-dev/varve/repo"
+	"github.com/varve-dev/varve/repo/journal"
+	"github.com/varve-dev/varve/snapshot"
+	"github.com/varve-dev/varve/snapshot/content"
+)
+
+// copying is one attempt to copy one snapshot.
+type copying struct {
+	*run
+	out     *Outcome
+	source  *snapshot.Snapshot
+	volumes []snapshot.Volume
+	parent  *snapshot.Snapshot // in the source; nil if there is none
+	copied  *snapshot.Snapshot // the parent's copy; nil in a dry run
+
+	writer *repo.Writer // nil in a dry run
+	reader *content.Reader
+	draft  snapshot.Draft
+}
+
+// one makes one attempt.
+func (r *run) one(ctx context.Context, live journal.Live, o *Outcome) (err error) {
+	c := &copying{run: r, out: o, reader: content.NewReader(r.from)}
+	o.Entries, o.Read = 0, 0
+	if c.source, err = snapshot.Load(ctx, r.from, live); err != nil {
+		return err
+	}
+	o.Name = c.source.Name
+	r.tell(func(p *Progress) { p.Snapshot, p.Entries = o.Name, 0 })
+	if c.volumes, err = c.source.Volumes(ctx); err != nil {
+		return err
+	}
+	if err := c.findParent(ctx); err != nil {
+		return err
+	}
+	if r.dry {
+		if err := c.maps(ctx, c.estimate); err != nil {
+			return err
+		}
+		r.planned[live.ID], o.Status = true, Missing
+		return nil
+	}
+	c.writer = r.To.NewWriter(ctx, repo.WriterOptions{})
+	defer func() {
+		o.Written = sum(o.Written, c.writer.Stats())
+		if err != nil { // which may be the very error that ended the session
+			if closed := c.writer.Close(); closed != nil && !errors.Is(closed, repo.ErrClosed) && !errors.Is(err, closed) {
+				err = errors.Join(err, closed)
+			}
+		}
+	}()
+	if err := c.describe(ctx, live); err != nil {
+		return err
+	}
+	if err := c.maps(ctx, c.copyMap); err != nil {
+		return err
+	}
+	made, err := snapshot.Commit(ctx, c.writer, c.draft)
+	if err != nil {
+		return err
+	}
+	o.Status = Copied
+	if made.ID != live.ID { // the destination has a backup that was made for the same request
+		o.Status = r.there(made.ID)
+	}
+	return nil
+}
+
+// shared are those snapshots of the source that the destination has as well, and that are not newer than
+// the one to be copied.
+type shared struct {
+	named
+	known []journal.Live
+}
+
+// Snapshots implements [snapshot.Repository].
+func (s shared) Snapshots() []journal.Live { return s.known }
+
+// findParent finds the snapshot in both repositories that has most in common with the one to be copied.
+func (c *copying) findParent(ctx context.Context) (err error) {
+	both := shared{named: c.from}
+	for _, l := range c.from.Snapshots() {
+		_, there := c.To.Snapshot(l.ID)
+		if (there || c.planned[l.ID]) && l.Time <= c.source.Started.UnixMilli() {
+			both.known = append(both.known, l)
+		}
+	}
+	q := snapshot.ParentQuery{Cluster: c.source.Cluster, Schedule: c.source.Schedule, Name: c.source.Name,
+		Objects: !c.source.Manifest.Objects.Empty()}
+	for _, v := range c.volumes {
+		q.Volumes = append(q.Volumes, v.Name)
+	}
+	c.parent, err = snapshot.Parent(ctx, both, q)
+	if err != nil || c.parent == nil {
+		return err
+	}
+	c.out.Parent = c.parent.ID.String()
+	if c.dry {
+		return nil
+	}
+	live, there := c.To.Snapshot(c.parent.ID)
+	if !there { // forgotten this moment
+		c.parent, c.out.Parent = nil, ""
+		return nil
+	}
+	c.copied, err = snapshot.Load(ctx, c.to, live)
+	return err
+}
+
+// describe begins the draft with all that is no map.
+func (c *copying) describe(ctx context.Context, live journal.Live) (err error) {
+	s := c.source
+	c.draft = snapshot.Draft{
+		ID: s.ID, Name: s.Name, Schedule: s.Schedule, Cluster: s.Cluster, Started: s.Started, Completed: s.Completed,
+		Expires: s.Expires, Complete: s.Complete, Stats: s.Stats, UID: live.UID, TreeKey: c.To.DeriveKey("tree"),
+	}
+	if c.copied != nil {
+		c.draft.Inherits = []snapshot.ID{c.copied.ID}
+	}
+	if c.draft.Plan, err = s.Plan(ctx); err != nil {
+		return err
+	}
+	if c.draft.Discovery, err = s.Discovery(ctx); err != nil {
+		return err
+	}
+	if c.draft.Results, err = s.Results(ctx); err != nil {
+		return err
+	}
+	c.draft.Unlisted = snapshot.Unlisted{Errors: s.Errors, Warnings: s.Warnings}
+	for _, r := range c.draft.Results {
+		switch r.Severity {
+		case snapshot.Error:
+			c.draft.Unlisted.Errors--
+		case snapshot.Warning:
+			c.draft.Unlisted.Warnings--
+		}
+	}
+	return nil
+}
