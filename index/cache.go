@@ -17,7 +17,7 @@ import (
 // journal and the plain segments. Any number of processes may use one folder at once; each holds a
 // lock only while it reads or writes a state.
 //
-//	<dir>/state.db           bbolt: the state and its number, replaced in one transaction
+//	<dir>/state.db           bbolt: the state and its number, replaced in one transaction; when packs were verified
 //	<dir>/segments/<hash>    a segment, named by the hash of its sealed object, and a checksum
 //
 // Nothing that the disk does fails a method. What cannot be read is not there; what cannot be
@@ -33,7 +33,8 @@ type Cache struct {
 
 	mu       sync.Mutex
 	segments map[blob.Hash]*Segment
-	unsaved  *state // newest state that did not reach the disk
+	unsaved  *state                  // newest state that did not reach the disk
+	verified map[blob.Hash]time.Time // packs that were found right through this Cache
 	degraded error
 }
 

@@ -118,14 +118,20 @@ func (c *Cache) saveState(next *state) error {
 		}
 		return b.Put(stateKey, encodeState(c.repository, next))
 	}
+	err := c.update(write)
+	if errors.Is(err, errUnchanged) {
+		return nil
+	}
+	return err
+}
+
+// update runs a transaction that writes, in a new file if the one that is there is damaged.
+func (c *Cache) update(write func(*bbolt.Tx) error) error {
 	err := c.transact(true, write)
 	if errors.Is(err, errDamaged) {
 		if err = c.removeState(); err == nil {
 			err = c.transact(true, write)
 		}
-	}
-	if errors.Is(err, errUnchanged) {
-		return nil
 	}
 	return err
 }

@@ -28,20 +28,31 @@ func (r *Repository) ReadNode(ctx context.Context, ref blob.Ref) (blob.Node, err
 	return r.read(ctx, ref)
 }
 
-// read tries all copies of a blob. A copy that is absent may have been moved by a prune, so it folds
-// forward and tries again, until it has failed in a state that is still the newest.
-func (r *Repository) read(ctx context.Context, ref blob.Ref) (blob.Node, error) {
+// read tries all copies of a blob.
+func (r *Repository) read(ctx context.Context, ref blob.Ref) (n blob.Node, err error) {
+	err = r.certain(ctx, func() (err error) {
+		n, err = r.readCopies(ctx, ref)
+		return err
+	})
+	return n, err
+}
+
+// certain tries something until it succeeds, or has met damage in a state that is still the newest
+// afterwards. What is missing may have been moved or dropped by a prune meanwhile, so whoever misses
+// something folds forward and looks again. Whatever spoiled bytes on their way has no second chance
+// either.
+func (r *Repository) certain(ctx context.Context, try func() error) error {
 	for failedAt := uint64(0); ; {
-		n, err := r.readCopies(ctx, ref)
+		err := try()
 		if !errors.Is(err, ErrDamaged) {
-			return n, err
+			return err
 		}
 		if err := r.Sync(ctx); err != nil {
-			return blob.Node{}, err
+			return err
 		}
 		next, _ := r.journal.Head()
 		if next == failedAt {
-			return blob.Node{}, err
+			return err
 		}
 		failedAt = next
 	}

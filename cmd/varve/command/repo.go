@@ -134,7 +134,7 @@ no harm, takes up space, and is used by no backup.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			err := a.withRepository(c.Context(), func(s *session) error {
 				p := a.progress("check")
-				options.Progress = func(done, total int64) { p.update(func(s *standing) { s.bytes, s.total = done, total }) }
+				options.Progress = func(now repo.CheckProgress) { p.update(func(s *standing) { s.bytes, s.total = now.Read, now.Total }) }
 				report, err := s.Check(c.Context(), options)
 				p.stop()
 				if err != nil {
