@@ -67,6 +67,7 @@ func (c *checker) journal(ctx context.Context) error {
 	fresh := journal.Watch(c.repo.bucket, c.repo.keys, c.note)
 	defer func() { c.report.Entries, c.report.Damaged = c.state.Next, len(c.state.Damaged) }()
 	for range steady {
+		before, _ := fresh.Head()
 		err := fresh.Sync(ctx)
 		if breaks(err) {
 			err = fresh.Sync(ctx) // it goes on where it broke off
@@ -77,6 +78,9 @@ func (c *checker) journal(ctx context.Context) error {
 		}
 		if err != nil {
 			return err
+		}
+		if known, _ := c.repo.journal.Head(); known > c.state.Next && before == c.state.Next {
+			return c.broken(ctx, fmt.Errorf("entry %d is absent, %d were seen: %w", before, known, journal.ErrGap))
 		}
 		if err := c.repo.Sync(ctx); err != nil {
 			return err
