@@ -12,9 +12,9 @@ import (
 	"github.com/varve-dev/varve/repo/storage"
 )
 
-// listing is which of the objects that the state names a list of the bucket shows with their size. It
+// shown is which of the objects that the state names a list of the bucket shows with their size. It
 // takes some bits for each, and what it does not show is looked for one by one.
-type listing struct {
+type shown struct {
 	entries *journal.Packs // numbers
 	packs   *journal.Packs // numbers
 }
@@ -22,7 +22,7 @@ type listing struct {
 // objects compares the listing of the bucket with what the state names.
 func (c *checker) objects(ctx context.Context) error {
 	c.tell(CheckProgress{Step: "objects"})
-	l := listing{entries: journal.NewPacks(), packs: journal.NewPacks()}
+	l := shown{entries: journal.NewPacks(), packs: journal.NewPacks()}
 	segments := map[string]bool{}
 	for _, g := range c.state.Segments {
 		segments[journal.SegmentName(g.Name)] = true
@@ -48,7 +48,7 @@ func (c *checker) objects(ctx context.Context) error {
 	return c.missing(ctx, l)
 }
 
-func (c *checker) listedEntry(l listing, info storage.Info) {
+func (c *checker) listedEntry(l shown, info storage.Info) {
 	n, ok := journal.ParseName(info.Name)
 	switch {
 	case !ok:
@@ -59,7 +59,7 @@ func (c *checker) listedEntry(l listing, info storage.Info) {
 	}
 }
 
-func (c *checker) listedPack(l listing, info storage.Info) {
+func (c *checker) listedPack(l shown, info storage.Info) {
 	hash, err := blob.ParseHash(info.Name[strings.LastIndexByte(info.Name, '/')+1:])
 	number, known := c.state.Number(hash)
 	if err != nil || !known || info.Name != journal.PackName(hash) || c.state.Packs[number].Inline > 0 || c.state.Packs[number].Status == journal.DroppedPack {
@@ -75,7 +75,7 @@ func (c *checker) orphan(info storage.Info) {
 }
 
 // missing looks one by one for what the listing does not show as it should be.
-func (c *checker) missing(ctx context.Context, l listing) error {
+func (c *checker) missing(ctx context.Context, l shown) error {
 	_, _, err := c.look(ctx, journal.Name(c.state.Next), func() error {
 		if next, _ := c.repo.journal.Head(); c.beyond >= next {
 			return flawed("entry %d is absent, but %s exists", next, journal.Name(c.beyond))
