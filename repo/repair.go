@@ -116,7 +116,24 @@ func (l *Losses) Blobs() []blob.Ref {
 // as the journal knows, and nodes that do not open. It reads nodes and no contents, and its memory grows
 // with the nodes.
 func (r *Repository) Losses(ctx context.Context, roots ...blob.Ref) (*Losses, error) {
-	w := &lossWalk{repo: r, seen: map[blob.Ref]bool{},
+	return r.losses(ctx, roots, nil)
+}
+
+// manifests are those of all snapshots, the forgotten ones last.
+func (r *Repository) manifests() (all []blob.Ref) {
+	r.journal.View(func(s *journal.State) {
+		for _, l := range s.Snapshots {
+			all = append(all, blob.Ref{Class: blob.Manifest, ID: l.Manifest})
+		}
+		for _, f := range s.Forgotten {
+			all = append(all, blob.Ref{Class: blob.Manifest, ID: f.Manifest})
+		}
+	})
+	return all
+}
+
+func (r *Repository) losses(ctx context.Context, roots []blob.Ref, visit func(blob.Ref)) (*Losses, error) {
+	w := &lossWalk{repo: r, seen: map[blob.Ref]bool{}, visit: visit,
 		Losses: &Losses{gone: map[blob.Ref]bool{}, above: map[blob.Ref]bool{}, broken: map[blob.Ref]bool{}}}
 	for _, root := range roots {
 		if err := w.walk(ctx, root); err != nil {
@@ -128,13 +145,17 @@ func (r *Repository) Losses(ctx context.Context, roots ...blob.Ref) (*Losses, er
 
 type lossWalk struct {
 	*Losses
-	repo *Repository
-	seen map[blob.Ref]bool // nodes
+	repo  *Repository
+	seen  map[blob.Ref]bool // nodes
+	visit func(blob.Ref)    // is told of every blob, of a content maybe more than once; may be nil
 }
 
 func (w *lossWalk) walk(ctx context.Context, ref blob.Ref) error {
 	if w.seen[ref] || w.gone[ref] {
 		return ctx.Err()
+	}
+	if w.visit != nil {
+		w.visit(ref)
 	}
 	if !ref.Class.HasLinks() {
 		if len(w.repo.copies(ref)) == 0 {

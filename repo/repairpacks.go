@@ -1,0 +1,432 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/journal"
+	"github.com/varve-dev/varve/repo/pack"
+	"github.com/varve-dev/varve/repo/seal"
+	"github.com/varve-dev/varve/repo/storage"
+)
+
+// PacksOptions say which packs to repair, and how.
+type PacksOptions struct {
+	RepairOptions
+	Packs    []string // names of packs or their objects, or beginnings of four digits or more; none: all
+	ReadData bool     // read all bytes of the packs; else only those of packs that are missing or of a wrong size
+}
+
+// PacksRepair says what a repair of packs found and did. No packs means that nothing had to be done.
+type PacksRepair struct {
+	Looked int          `json:"looked"` // packs, at least at their sizes
+	Packs  []PackRepair `json:"packs"`
+}
+
+// PackRepair is what became of one damaged pack.
+type PackRepair struct {
+	Pack    string `json:"pack"`
+	Object  string `json:"object"`  // where its bytes are
+	Problem string `json:"problem"` // in words
+	Saved   int    `json:"saved"`   // blobs that were copied into a new pack
+	Bytes   int64  `json:"bytes"`   // of these, as they were stored
+	Lost    int    `json:"lost"`    // blobs that do not open and have no other copy, as far as their names are known
+	New     string `json:"new,omitempty"`
+}
+
+// RepairPacks saves what packs still hold that are missing, cut short or rotten. Each blob that opens and
+// hashes to its name is stored in a new pack; by the same entry that adds it, the old pack is recorded as
+// damaged. The old object stays where it is until a prune has dropped the pack. Where only single blobs
+// of a pack are bad, they are recorded and the pack stays in use.
+//
+// A pack that is recorded as damaged, but is there, is looked at again: whoever finds a lost pack in a
+// copy of the bucket puts it back and repairs again.
+func (r *Repository) RepairPacks(ctx context.Context, o PacksOptions) (PacksRepair, error) {
+	x := &packsRepair{repo: r, PacksOptions: o, report: &PacksRepair{Packs: []PackRepair{}}}
+	err := r.Sync(ctx)
+	if err == nil {
+		err = x.suspect(ctx)
+	}
+	done, total := int64(0), int64(0)
+	for _, p := range x.suspects {
+		total += p.Size
+	}
+	for _, p := range x.suspects {
+		if err == nil {
+			err = x.pack(ctx, p)
+		}
+		if done += p.Size; o.Progress != nil {
+			o.Progress(done, total)
+		}
+	}
+	if err != nil {
+		return *x.report, fmt.Errorf("repair packs: %w", err)
+	}
+	return *x.report, r.refresh(ctx)
+}
+
+// packsRepair carries one repair through its steps.
+type packsRepair struct {
+	PacksOptions
+	repo     *Repository
+	report   *PacksRepair
+	suspects []numbered
+	rows     map[uint32][]blob.Row // of suspects, as the index and the snapshots know them; nil: not yet asked for
+}
+
+// suspect finds the packs to be read: those named, else those of which the listing tells that something
+// is wrong, else all.
+func (x *packsRepair) suspect(ctx context.Context) error {
+	var all []numbered
+	recorded := map[uint32]bool{}
+	x.repo.journal.View(func(s *journal.State) {
+		for n, p := range s.Packs {
+			if p.Status != journal.DroppedPack {
+				all = append(all, numbered{uint32(n), p})
+				recorded[uint32(n)] = s.IsDamaged(journal.Copy{Pack: uint32(n)})
+			}
+		}
+	})
+	if len(x.Packs) > 0 {
+		return x.choose(all)
+	}
+	x.report.Looked = len(all)
+	sizes := map[string]int64{}
+	for _, folder := range []string{journal.PackFolder, journal.Folder} {
+		for info, err := range x.repo.bucket.List(ctx, folder, "") {
+			if err != nil {
+				return fmt.Errorf("list %s: %w", folder, err)
+			}
+			sizes[info.Name] = info.Size
+		}
+	}
+	for _, p := range all {
+		name, base := p.Object()
+		size, there := sizes[name]
+		odd := !there || (base == 0 && size != p.Size) || size < base+p.Size
+		if recorded[p.number] && there || !recorded[p.number] && (odd || x.ReadData) {
+			x.suspects = append(x.suspects, p)
+		}
+	}
+	return nil
+}
+
+// choose finds the packs that are named.
+func (x *packsRepair) choose(all []numbered) error {
+	for _, word := range x.Packs {
+		digits := strings.ToLower(word[strings.LastIndex(word, "/")+1:])
+		var found []numbered
+		for _, p := range all {
+			if len(digits) >= 4 && strings.HasPrefix(p.Name.String(), digits) {
+				found = append(found, p)
+			}
+		}
+		if len(found) != 1 {
+			return fmt.Errorf("%q is the name of %d packs: %w", word, len(found), ErrNoPack)
+		}
+		if !slices.ContainsFunc(x.suspects, func(p numbered) bool { return p.number == found[0].number }) {
+			x.suspects = append(x.suspects, found[0])
+		}
+	}
+	x.report.Looked = len(x.suspects)
+	return nil
+}
+
+// ErrNoPack means that a name is not that of exactly one pack.
+var ErrNoPack = errors.New("no such pack")
+
+// pack repairs one pack. Should a prune get in between, what the repair found is found again.
+func (x *packsRepair) pack(ctx context.Context, p numbered) error {
+	for {
+		v, err := x.open(ctx, p)
+		if err == nil {
+			err = v.commit(ctx)
+		}
+		if errors.Is(err, errMoved) {
+			err = x.repo.Sync(ctx)
+			if err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("pack %s: %w", p.Name.Short(), err)
+		}
+		return nil
+	}
+}
+
+// salvage is one damaged pack on its way into a new one.
+type salvage struct {
+	*packsRepair
+	numbered
+	data    []byte
+	whole   bool // the bytes are right, so that blobs which open can stay where they are
+	session *seal.Session
+	keys    [][]seal.SessionKey // that may fit, the likely ones first
+	builder *pack.Builder       // of the new pack
+	others  *journal.Packs      // that have good copies of its blobs
+	bad     []journal.Copy      // that do not open
+	result  PackRepair
+}
+
+// open reads a pack and tries every blob of it.
+func (x *packsRepair) open(ctx context.Context, p numbered) (*salvage, error) {
+	session := x.repo.keys.NewSession(nil)
+	v := &salvage{packsRepair: x, numbered: p, session: session, builder: pack.NewBuilder(x.repo.keys, session), others: journal.NewPacks()}
+	if err := v.read(ctx); err != nil {
+		return nil, err
+	}
+	if err := v.findKeys(ctx); err != nil {
+		return nil, err
+	}
+	rows, err := v.table(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		if err := v.try(ctx, row); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
+}
+
+// try opens one blob and puts it into the new pack, if it cannot stay and has no other good copy.
+func (v *salvage) try(ctx context.Context, row blob.Row) error {
+	n, broken := v.blob(row)
+	if broken != nil && !isDamage(broken) {
+		return broken
+	}
+	if broken == nil && v.whole {
+		return nil
+	}
+	elsewhere, err := v.elsewhere(ctx, row.Ref())
+	if err != nil {
+		return err
+	}
+	if broken == nil && !elsewhere {
+		v.save(row, n)
+	}
+	if broken != nil {
+		v.bad = append(v.bad, journal.Copy{Blob: row.Ref(), Pack: v.number})
+		if !elsewhere {
+			v.result.Lost++
+		}
+	}
+	return nil
+}
+
+func (v *salvage) save(row blob.Row, n blob.Node) {
+	if row.Class.HasLinks() {
+		v.builder.Add(v.session.SealNode(row.Ref(), n))
+	} else {
+		v.builder.Add(v.session.Seal(row.Ref(), n.Body))
+	}
+	v.result.Saved++
+	v.result.Bytes += int64(row.Stored)
+}
+
+// read reads what is there of the pack. Bytes that were spoiled on their way are not taken for damage: what
+// is wrong is read twice.
+func (v *salvage) read(ctx context.Context) (err error) {
+	name, base := v.Object()
+	v.result = PackRepair{Pack: v.Name.String(), Object: name}
+	recorded := false
+	v.repo.journal.View(func(s *journal.State) { recorded = s.IsDamaged(journal.Copy{Pack: v.number}) })
+	for range 2 {
+		v.data, err = v.repo.bucket.Get(ctx, name, base, v.Size)
+		if errors.Is(err, storage.ErrNotFound) {
+			v.result.Problem = "it is missing"
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", name, err)
+		}
+		if seal.HashOf(v.data) == v.Name {
+			v.whole = !recorded
+			v.result.Problem = "blobs in it do not open"
+			if recorded {
+				v.result.Problem = "it was lost and is there again"
+			}
+			return nil
+		}
+	}
+	v.result.Problem = "it does not hash to its name"
+	if int64(len(v.data)) < v.Size {
+		v.result.Problem = fmt.Sprintf("it has %d bytes instead of %d", len(v.data), v.Size)
+	}
+	return nil
+}
+
+// blob opens one blob with whatever keys fit.
+func (v *salvage) blob(row blob.Row) (n blob.Node, err error) {
+	if int64(row.Offset)+int64(row.Stored) > int64(len(v.data)) {
+		return n, fmt.Errorf("blob %v is beyond the end: %w", row.Ref(), errDamagedPack)
+	}
+	err = fmt.Errorf("blob %v: no key is left: %w", row.Ref(), errDamagedPack)
+	for i, keys := range v.keys {
+		if n, err = v.repo.packs.reader.OpenBlob(keys, row, v.data[row.Offset:][:row.Stored]); err == nil {
+			v.keys[0], v.keys[i] = v.keys[i], v.keys[0]
+			return n, nil
+		}
+	}
+	return n, err
+}
+
+// siblings is how many packs before and after one are asked for its keys: those of one session have the
+// same, and were added close to each other.
+const siblings = 16
+
+// findKeys reads the pack's own session keys or, if they are damaged, those of its neighbours.
+func (v *salvage) findKeys(ctx context.Context) error {
+	if len(v.data) == 0 {
+		return nil
+	}
+	keys, need, err := v.repo.packs.reader.SessionKeys(v.data)
+	if err == nil && need == 0 {
+		v.keys = append(v.keys, keys)
+		return nil
+	}
+	if err != nil && !isDamage(err) {
+		return err
+	}
+	var near []numbered
+	v.repo.journal.View(func(s *journal.State) {
+		for n := max(0, int(v.number)-siblings); n < min(len(s.Packs), int(v.number)+siblings+1); n++ {
+			if p := s.Packs[n]; n != int(v.number) && p.Status != journal.DroppedPack {
+				near = append(near, numbered{uint32(n), p})
+			}
+		}
+	})
+	for _, p := range near {
+		keys, err := v.repo.packs.sessionKeys(ctx, found{number: p.number, pack: p.Pack})
+		if err == nil {
+			v.keys = append(v.keys, keys)
+		} else if !isDamage(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// table returns the rows of the pack: from itself, else from the journal, else from the index with the
+// names that snapshots know.
+func (v *salvage) table(ctx context.Context) ([]blob.Row, error) {
+	rows, err := v.repo.packs.reader.Rows(v.data)
+	if err == nil {
+		return rows, nil
+	}
+	if rows, err := blob.DecodeRows(v.Rows); err == nil && len(rows) > 0 {
+		return rows, nil
+	}
+	if v.rows == nil {
+		if err := v.findRows(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return v.rows[v.number], nil
+}
+
+// findRows finds for all suspects what of them live snapshots reach. The index alone does not do: it keeps
+// no whole names, and only by its whole name can a blob be opened.
+func (x *packsRepair) findRows(ctx context.Context) error {
+	x.rows = map[uint32][]blob.Row{}
+	suspected := map[uint32]bool{}
+	for _, p := range x.suspects {
+		suspected[p.number] = true
+	}
+	known := map[journal.Copy]bool{}
+	_, err := x.repo.losses(ctx, x.repo.manifests(), func(ref blob.Ref) {
+		for _, f := range x.repo.everyCopy(ref) {
+			c := journal.Copy{Blob: ref, Pack: f.number}
+			if suspected[f.number] && !known[c] {
+				known[c] = true
+				x.rows[f.number] = append(x.rows[f.number], f.row)
+			}
+		}
+	})
+	return err
+}
+
+// elsewhere reports whether a live pack has a good copy of a blob as well.
+func (v *salvage) elsewhere(ctx context.Context, ref blob.Ref) (bool, error) {
+	for _, f := range v.repo.copies(ref) {
+		if f.number == v.number || f.pack.Status != journal.LivePack {
+			continue
+		}
+		_, err := v.repo.packs.open(ctx, f)
+		if err == nil {
+			v.others.Add(f.number)
+			return true, nil
+		}
+		if !isDamage(err) {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// commit stores the new pack and says, in one entry, that it is there and that the old one is damaged.
+func (v *salvage) commit(ctx context.Context) error {
+	damaged := []journal.Copy{{Pack: v.number}}
+	if v.whole {
+		damaged = v.bad
+	}
+	v.repo.journal.View(func(s *journal.State) { damaged = unrecorded(s, damaged) })
+	if len(damaged) == 0 && v.result.Saved == 0 {
+		return nil
+	}
+	var err error
+	switch {
+	case v.DryRun:
+	case v.whole:
+		err = v.repo.MarkDamaged(ctx, damaged)
+	default:
+		err = v.replace(ctx, damaged)
+	}
+	if err == nil {
+		v.report.Packs = append(v.report.Packs, v.result)
+	}
+	return err
+}
+
+func (v *salvage) replace(ctx context.Context, damaged []journal.Copy) error {
+	var added []journal.Added
+	if v.builder.Len() > 0 {
+		made, err := v.builder.Finish()
+		if err == nil {
+			err = v.repo.bucket.Create(ctx, journal.PackName(made.Name), made.Data)
+		}
+		if err != nil {
+			return fmt.Errorf("store what is saved of it: %w", err)
+		}
+		added = []journal.Added{{Name: made.Name, Size: int64(len(made.Data)), Rows: blob.AppendRows(nil, made.Rows)}}
+		v.result.New = made.Name.String()
+	}
+	segment, _, err := v.repo.storeSegment(ctx, added)
+	if err != nil {
+		return err
+	}
+	err = v.repo.commitUnless(ctx, func(s *journal.State) (e journal.Entry, err error) {
+		for _, n := range v.others.ToArray() {
+			if !s.Usable(n) || s.IsDamaged(journal.Copy{Pack: n}) {
+				return e, errMoved
+			}
+		}
+		if s.Packs[v.number].Status == journal.DroppedPack {
+			return e, nil
+		}
+		if e, err = additions(s, added, segment); err == nil {
+			e.Damaged = unrecorded(s, damaged)
+		}
+		return e, err
+	})
+	if err != nil {
+		return err
+	}
+	return v.repo.refresh(ctx)
+}

@@ -1,0 +1,206 @@
+package repo
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/journal"
+	"github.com/varve-dev/varve/repo/storage/mem"
+)
+
+func mustRepairPacks(t testing.TB, r *Repository, o PacksOptions) PacksRepair {
+	t.Helper()
+	report, err := r.RepairPacks(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+// manyPacks returns a repository of small packs in which one snapshot has several, with what it holds.
+func manyPacks(t testing.TB) (*mem.Bucket, journal.Snapshot, map[blob.Ref][]byte) {
+	t.Helper()
+	b := mem.New()
+	initialise(t, b)
+	var contents [][]byte
+	for i := range uint64(12) {
+		contents = append(contents, noise(i, 900))
+	}
+	s, refs := backup(t, openSmall(t, b), contents...)
+	want := map[blob.Ref][]byte{}
+	for i, ref := range refs {
+		want[ref] = contents[i]
+	}
+	if packs := objectsIn(t, b, journal.PackFolder); len(packs) < 3 {
+		t.Fatalf("there are %d packs, want several", len(packs))
+	}
+	return b, s, want
+}
+
+// lost returns what of the contents cannot be read; the others must be right.
+func lost(t testing.TB, r *Repository, want map[blob.Ref][]byte) (refs []blob.Ref) {
+	t.Helper()
+	for ref, content := range want {
+		got, err := r.Read(t.Context(), ref)
+		switch {
+		case errors.Is(err, ErrDamaged):
+			refs = append(refs, ref)
+		case err != nil || !slices.Equal(got, content):
+			t.Fatalf("%v reads as %d other bytes, %v", ref, len(got), err)
+		}
+	}
+	slices.SortFunc(refs, blob.Ref.Compare)
+	return refs
+}
+
+// Whatever is wrong with a pack, a repair loses what does not open and nothing else; it tells the truth
+// about it, a second one has nothing to do, and a backup that still has the content brings all back, to
+// the old snapshot as well.
+func TestRepairOfAPackKeepsAllThatOpens(t *testing.T) {
+	whole, snapshot, want := manyPacks(t)
+	packs := objectsIn(t, whole, journal.PackFolder)
+	flip := func(at func(int) int) func([]byte) []byte {
+		return func(d []byte) []byte { d[at(len(d))] ^= 1; return d }
+	}
+	for what, damage := range map[string]func([]byte) []byte{
+		"missing":                    nil,
+		"empty":                      func([]byte) []byte { return nil },
+		"cut by half":                func(d []byte) []byte { return d[:len(d)/2] },
+		"its last byte cut":          func(d []byte) []byte { return d[:len(d)-1] },
+		"flipped in its header":      flip(func(int) int { return 9 }),
+		"flipped in its keys":        flip(func(int) int { return 60 }),
+		"flipped in its middle":      flip(func(n int) int { return n / 2 }),
+		"flipped in its last byte":   flip(func(n int) int { return n - 1 }),
+		"zeros in place of its half": func(d []byte) []byte { clear(d[len(d)/2:]); return d },
+	} {
+		for _, name := range packs {
+			t.Run(what+" "+name[len(name)-4:], func(t *testing.T) {
+				b := whole.Clone()
+				if damage == nil {
+					must(t, b.Delete(t.Context(), name))
+				} else {
+					must(t, b.Damage(name, damage))
+				}
+				r := openSmall(t, b)
+				before := lost(t, r, want)
+				dry := mustRepairPacks(t, r, PacksOptions{ReadData: true, RepairOptions: RepairOptions{DryRun: true}})
+				report := mustRepairPacks(t, r, PacksOptions{ReadData: true})
+				if len(report.Packs) != 1 || report.Packs[0].Object != name || len(dry.Packs) != 1 || dry.Packs[0].Saved != report.Packs[0].Saved {
+					t.Fatalf("repaired %+v, and a dry run %+v, want %s", report.Packs, dry.Packs, name)
+				}
+				r = openSmall(t, b)
+				after := lost(t, r, want)
+				if len(after) > len(before) || damage != nil && len(after) == len(want) {
+					t.Errorf("%d contents were lost before the repair, %d are after", len(before), len(after))
+				}
+				if slices.Contains([]string{"its last byte cut", "flipped in its header", "flipped in its keys", "flipped in its last byte"}, what) &&
+					len(after) > 0 {
+					t.Errorf("%v is lost, which lies beside the damage", after)
+				}
+				losses, err := r.Losses(t.Context(), blob.Ref{Class: blob.Manifest, ID: snapshot.Manifest})
+				must(t, err)
+				if !losses.Breaks(blob.Ref{Class: blob.Manifest, ID: snapshot.Manifest}) && fmt.Sprint(losses.Blobs()) != fmt.Sprint(after) {
+					t.Errorf("the journal says that %v is lost, reading says %v", losses.Blobs(), after)
+				}
+				if again := mustRepairPacks(t, r, PacksOptions{ReadData: true}); len(again.Packs) > 0 {
+					t.Errorf("a second repair does %+v", again.Packs)
+				}
+				heal(t, b, want)
+				r = openSmall(t, b)
+				if left := lost(t, r, want); len(left) > 0 {
+					t.Errorf("a backup of the same has not brought back %v", left)
+				}
+			})
+		}
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// heal backs up the contents once more.
+func heal(t testing.TB, b *mem.Bucket, want map[blob.Ref][]byte) {
+	t.Helper()
+	var contents [][]byte
+	for _, c := range want {
+		contents = append(contents, c)
+	}
+	backup(t, openSmall(t, b), contents...)
+}
+
+// With one byte wrong, one blob is lost.
+func TestFlippedByteCostsOneBlob(t *testing.T) {
+	b, _, want := manyPacks(t)
+	r := openSmall(t, b)
+	var victim blob.Ref
+	for ref := range want {
+		victim = ref
+		break
+	}
+	at := r.copies(victim)[0]
+	name, _ := at.pack.Object()
+	must(t, b.Damage(name, func(d []byte) []byte { d[at.row.Offset+at.row.Stored/2] ^= 1; return d }))
+	if report := mustRepairPacks(t, openSmall(t, b), PacksOptions{}); len(report.Packs) > 0 {
+		t.Errorf("without reading data, %+v is repaired", report.Packs)
+	}
+	report := mustRepairPacks(t, openSmall(t, b), PacksOptions{Packs: []string{name}})
+	if len(report.Packs) != 1 || report.Packs[0].Lost != 1 || report.Packs[0].Saved == 0 {
+		t.Errorf("repaired %+v, want one pack with one blob lost", report.Packs)
+	}
+	if left := lost(t, openSmall(t, b), want); len(left) != 1 || left[0] != victim {
+		t.Errorf("%v is lost, want %v", left, victim)
+	}
+}
+
+// A pack that was lost and is put back from a copy of the bucket is good again.
+func TestPackThatIsPutBackIsTakenUp(t *testing.T) {
+	b, _, want := manyPacks(t)
+	name := objectsIn(t, b, journal.PackFolder)[0]
+	data, err := b.Get(t.Context(), name, 0, -1)
+	must(t, err)
+	must(t, b.Delete(t.Context(), name))
+	mustRepairPacks(t, openSmall(t, b), PacksOptions{})
+	if len(lost(t, openSmall(t, b), want)) == 0 {
+		t.Fatal("nothing is lost")
+	}
+	must(t, b.Put(name, data))
+	mustRepairPacks(t, openSmall(t, b), PacksOptions{})
+	if left := lost(t, openSmall(t, b), want); len(left) > 0 {
+		t.Errorf("%v is still lost", left)
+	}
+	if again := mustRepairPacks(t, openSmall(t, b), PacksOptions{}); len(again.Packs) > 0 {
+		t.Errorf("another repair does %+v", again.Packs)
+	}
+}
+
+// A segment and the packs that it covered may be lost together. What is left is an index that knows
+// nothing of them, and a repository that opens.
+func TestSegmentIsLostWithAllItsPacks(t *testing.T) {
+	b, _, want := manyPacks(t)
+	for _, folder := range []string{journal.SegmentFolder, journal.PackFolder} {
+		for _, name := range objectsIn(t, b, folder) {
+			must(t, b.Delete(t.Context(), name))
+		}
+	}
+	r := openSmall(t, b)
+	mustRepairPacks(t, r, PacksOptions{})
+	mustRepairIndex(t, r, RepairOptions{})
+	r = openSmall(t, b)
+	if err := r.IndexDegraded(); err != nil {
+		t.Error(err)
+	}
+	if left := lost(t, r, want); len(left) != len(want) {
+		t.Errorf("of %d contents %d are lost", len(want), len(left))
+	}
+	heal(t, b, want)
+	if left := lost(t, openSmall(t, b), want); len(left) > 0 {
+		t.Errorf("%v is still lost", left)
+	}
+}
