@@ -204,3 +204,51 @@ func TestSegmentIsLostWithAllItsPacks(t *testing.T) {
 		t.Errorf("%v is still lost", left)
 	}
 }
+
+// What a backup takes over unread was good when it looked. If some of it is found damaged before the
+// backup commits, it has to look again.
+func TestDamageThatIsFoundDuringABackupIsNotTakenOver(t *testing.T) {
+	b, parent, _ := manyPacks(t)
+	r := openSmall(t, b)
+	w := r.NewWriter(t.Context(), WriterOptions{})
+	if err := openSmall(t, b).MarkDamaged(t.Context(), []journal.Copy{{Pack: 0}}); err != nil {
+		t.Fatal(err)
+	}
+	c := Commit{ID: journal.NewSnapshotID(), Inherits: []journal.SnapshotID{parent.ID}}
+	var err error
+	c.Manifest, err = w.WriteNode(t.Context(), blob.Manifest, blob.Node{Body: c.ID[:]})
+	must(t, err)
+	if _, err := w.Commit(t.Context(), c); !errors.Is(err, ErrSuperseded) {
+		t.Errorf("the backup ends with %v, want one that says to run it again", err)
+	}
+	if _, _, err := tryBackup(r, Commit{Inherits: []journal.SnapshotID{parent.ID}}, []byte("again")); err != nil {
+		t.Errorf("the next backup: %v", err)
+	}
+}
+
+// A copy that is recorded as damaged is as good as absent, for whoever stores and for whoever reads.
+func TestBlobWithDamagedCopiesOnlyIsStoredAgain(t *testing.T) {
+	b, _, want := manyPacks(t)
+	r := openSmall(t, b)
+	var victim blob.Ref
+	for victim = range want {
+		break
+	}
+	at := r.copies(victim)[0]
+	copied := journal.Copy{Blob: victim, Pack: at.number}
+	must(t, r.MarkDamaged(t.Context(), []journal.Copy{copied}))
+	entries, _ := r.journal.Head()
+	must(t, r.MarkDamaged(t.Context(), []journal.Copy{copied}))
+	if again, _ := r.journal.Head(); again != entries {
+		t.Error("what is recorded already is recorded again")
+	}
+	if left := lost(t, r, want); len(left) != 1 || !r.KnowsDamage() {
+		t.Errorf("%v is lost, want %v", left, victim)
+	}
+	heal(t, b, want)
+	r = openSmall(t, b)
+	if copies := r.copies(victim); len(copies) != 1 || copies[0].number == at.number {
+		t.Errorf("good copies are %+v, want one in another pack", copies)
+	}
+	mustRead(t, r, want)
+}

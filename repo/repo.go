@@ -51,7 +51,7 @@ var (
 	ErrVersion = journal.ErrVersion
 	// ErrSuperseded means that what a writer built on was given up before it could commit. Running
 	// the backup again succeeds and stores only what is missing.
-	ErrSuperseded = errors.New("what the backup builds on was pruned meanwhile; run it again")
+	ErrSuperseded = errors.New("what the backup builds on was pruned or found damaged meanwhile; run it again")
 	// ErrClosed means that a writer was used after its end.
 	ErrClosed = errors.New("writer is closed")
 )

@@ -37,6 +37,7 @@ type Writer struct {
 	relied map[uint32][]blob.Ref // by pack: blobs that were there already
 
 	deposited *journal.Packs // packs of this session that are in the journal
+	began     uint64         // entries in the state when the session began
 	err       error          // the first failure; nothing is accepted after it
 
 	depositing   sync.Mutex // one at a time
@@ -71,6 +72,7 @@ func (r *Repository) NewWriter(ctx context.Context, o WriterOptions) *Writer {
 	w := &Writer{repo: r, session: r.keys.NewSession(o.Recovery), ctx: ctx, uploads: group,
 		mine: map[blob.ID]struct{}{}, relied: map[uint32][]blob.Ref{}, depositEvery: r.limits.Deposit, deposited: journal.NewPacks()}
 	w.data, w.nodes = w.newPack(), w.newPack()
+	w.began, _ = r.journal.Head()
 	return w
 }
 
