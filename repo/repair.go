@@ -34,14 +34,18 @@ const maxDamaged = 8192
 // already, or is of a pack that was dropped meanwhile, is passed over.
 func (r *Repository) MarkDamaged(ctx context.Context, copies []journal.Copy) error {
 	for some := range slices.Chunk(copies, maxDamaged) {
-		err := r.commitUnless(ctx, func(s *journal.State) (journal.Entry, error) {
-			return journal.Entry{Damaged: unrecorded(s, some)}, refuse(s, true)
+		err := r.change(ctx, func(s *journal.State) (journal.Entry, error) {
+			left := unrecorded(s, some)
+			if len(left) == 0 {
+				return journal.Entry{}, errSettled
+			}
+			return journal.Entry{Damaged: left}, nil
 		})
 		if err != nil {
 			return fmt.Errorf("record damage: %w", err)
 		}
 	}
-	return r.refresh(ctx)
+	return nil
 }
 
 func unrecorded(s *journal.State, copies []journal.Copy) (left []journal.Copy) {
@@ -51,23 +55,6 @@ func unrecorded(s *journal.State, copies []journal.Copy) (left []journal.Copy) {
 		}
 	}
 	return left
-}
-
-// commitUnless commits the entry that a function makes at each position, unless it turns out that there
-// is nothing to be said any more.
-func (r *Repository) commitUnless(ctx context.Context, draft func(*journal.State) (journal.Entry, error)) error {
-	done := errors.New("nothing is left to be said")
-	_, err := r.journal.Commit(ctx, func(s *journal.State) (journal.Draft, error) {
-		e, err := draft(s)
-		if err == nil && e.Prune == nil && len(e.Damaged)+len(e.Add)+len(e.Segments) == 0 {
-			err = done
-		}
-		return journal.Draft{Entry: e}, err
-	})
-	if errors.Is(err, done) {
-		return nil
-	}
-	return err
 }
 
 // KnowsDamage reports whether any copy of a blob is recorded as damaged. As long as none is, nobody needs

@@ -204,7 +204,7 @@ func (x *indexRepair) make(ctx context.Context, sick sickSegment) (blobs int, er
 	if err != nil || len(made) == 1 && made[0].info.Name == sick.info.Name {
 		return blobs, err
 	}
-	return blobs, x.repo.commitUnless(ctx, func(s *journal.State) (journal.Entry, error) {
+	return blobs, x.repo.change(ctx, func(s *journal.State) (journal.Entry, error) {
 		return replacement(s, sick.info.Name, made)
 	})
 }
@@ -271,21 +271,21 @@ func (x *indexRepair) store(ctx context.Context, tables []index.Table) (*gathere
 
 // replacement is the entry by which new segments take the place of one, or of none. It is written as a
 // prune of the oldest base that is still valid, so that it gets in the way of as few others as possible.
-// If the segment is no longer in the state, somebody else has made it anew, and the entry is empty.
+// If the segment is no longer in the state, somebody else has made it anew.
 func replacement(s *journal.State, old blob.Hash, made []*gathered) (e journal.Entry, err error) {
-	if err := refuse(s, true); err != nil {
-		return e, err
-	}
 	live := func(name blob.Hash) bool {
 		return slices.ContainsFunc(s.Segments, func(i journal.SegmentInfo) bool { return i.Name == name })
 	}
 	if !old.IsZero() && !live(old) {
-		return e, nil
+		return e, errSettled
 	}
 	for _, g := range made {
 		if !live(g.info.Name) {
 			e.Segments = append(e.Segments, g.added(s, nil)...)
 		}
+	}
+	if old.IsZero() && len(e.Segments) == 0 {
+		return e, errSettled
 	}
 	if !old.IsZero() {
 		e.Prune = &journal.Prune{ID: journal.NewTxID(), Base: max(s.Prunes.Last, s.Upset) + 1, Segments: []blob.Hash{old}}

@@ -141,21 +141,20 @@ var ErrNoPack = errors.New("no such pack")
 
 // pack repairs one pack. Should a prune get in between, what the repair found is found again.
 func (x *packsRepair) pack(ctx context.Context, p numbered) error {
-	for {
+	for attempt := 1; ; attempt++ {
 		v, err := x.open(ctx, p)
 		if err == nil {
 			err = v.commit(ctx)
 		}
-		if errors.Is(err, errMoved) {
-			err = x.repo.Sync(ctx)
-			if err == nil {
-				continue
-			}
+		if err == nil {
+			return nil
 		}
-		if err != nil {
+		if !errors.Is(err, errMoved) || attempt == maxUnforgets {
 			return fmt.Errorf("pack %s: %w", p.Name.Short(), err)
 		}
-		return nil
+		if err := x.repo.Sync(ctx); err != nil {
+			return err
+		}
 	}
 }
 
@@ -411,22 +410,21 @@ func (v *salvage) replace(ctx context.Context, damaged []journal.Copy) error {
 	if err != nil {
 		return err
 	}
-	err = v.repo.commitUnless(ctx, func(s *journal.State) (e journal.Entry, err error) {
+	return v.repo.change(ctx, func(s *journal.State) (e journal.Entry, err error) {
 		for _, n := range v.others.ToArray() {
 			if !s.Usable(n) || s.IsDamaged(journal.Copy{Pack: n}) {
 				return e, errMoved
 			}
 		}
 		if s.Packs[v.number].Status == journal.DroppedPack {
-			return e, nil
+			return e, errSettled
 		}
-		if e, err = additions(s, added, segment); err == nil {
-			e.Damaged = unrecorded(s, damaged)
+		left := unrecorded(s, damaged)
+		if len(left)+len(added) == 0 {
+			return e, errSettled
 		}
+		e, err = additions(s, added, segment)
+		e.Damaged = left
 		return e, err
 	})
-	if err != nil {
-		return err
-	}
-	return v.repo.refresh(ctx)
 }

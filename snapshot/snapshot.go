@@ -49,8 +49,12 @@ type Repository interface {
 // Snapshot is an open snapshot. It is safe for concurrent use.
 type Snapshot struct {
 	Manifest
+	ref  blob.Ref
 	repo Repository
 }
+
+// Ref names the blob of the manifest, beneath which lies all that the snapshot holds.
+func (s *Snapshot) Ref() blob.Ref { return s.ref }
 
 // Load opens the snapshot that a journal entry names.
 func Load(ctx context.Context, r Repository, live journal.Live) (*Snapshot, error) {
@@ -66,7 +70,7 @@ func Load(ctx context.Context, r Repository, live journal.Live) (*Snapshot, erro
 	if err != nil {
 		return nil, fmt.Errorf("load snapshot %s: %v: %w: %w", live.ID, ref, ErrMalformed, err)
 	}
-	return &Snapshot{Manifest: m, repo: r}, nil
+	return &Snapshot{Manifest: m, ref: ref, repo: r}, nil
 }
 
 // Objects returns the map of the objects; an empty one if the snapshot has none.

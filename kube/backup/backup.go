@@ -97,8 +97,8 @@ var (
 	ErrPlan = errors.New("the backup cannot be made as planned")
 )
 
-// maxAttempts bounds how often a run begins again because what it built on was pruned meanwhile. What
-// the first attempt stored is not stored again.
+// maxAttempts bounds how often a run begins again because what it built on was pruned or found
+// damaged meanwhile. What the first attempt stored is not stored again.
 const maxAttempts = 3
 
 // Run makes a backup and returns what became of it. An error means that there is no new snapshot,
@@ -158,6 +158,7 @@ type run struct {
 	draft    snapshot.Draft
 	result   Result
 	parent   *snapshot.Snapshot // nil if there is none
+	lost     *repo.Losses       // what of the parent must not be taken over
 	progress *meter
 	claims   int // whose data is not backed up
 }
@@ -208,9 +209,18 @@ func (r *run) findParent(ctx context.Context) (err error) {
 	for _, v := range r.plan.Volumes {
 		q.Volumes = append(q.Volumes, v.Name)
 	}
+	return r.buildOn(ctx, q)
+}
+
+// buildOn finds the parent and what of it is lost.
+func (r *run) buildOn(ctx context.Context, q snapshot.ParentQuery) (err error) {
 	if r.parent, err = snapshot.Parent(ctx, r.Repository, q); r.parent != nil {
 		r.result.Parent = r.parent.Name
 	}
+	if err != nil || r.parent == nil || !r.Repository.KnowsDamage() {
+		return err
+	}
+	r.lost, err = r.Repository.Losses(ctx, r.parent.Ref())
 	return err
 }
 

@@ -24,6 +24,7 @@ type lab struct {
 	Deps
 	t       *testing.T
 	bucket  storage.Bucket
+	Limits  repo.Limits
 	catalog *kube.Catalog
 }
 
@@ -56,7 +57,7 @@ func newLab(t *testing.T) *lab {
 func (l *lab) reopen() {
 	l.t.Helper()
 	var err error
-	if l.Repository, err = repo.Open(l.t.Context(), l.bucket, repo.OpenOptions{Password: "x"}); err != nil {
+	if l.Repository, err = repo.Open(l.t.Context(), l.bucket, repo.OpenOptions{Password: "x", Limits: l.Limits}); err != nil {
 		l.t.Fatal(err)
 	}
 }

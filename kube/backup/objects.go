@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/varve-dev/varve/kube"
+	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/snapshot"
 	"github.com/varve-dev/varve/snapshot/content"
 	"github.com/varve-dev/varve/snapshot/tree"
@@ -86,7 +87,7 @@ type merge struct {
 func (r *run) newMerge(ctx context.Context, catalog *kube.Catalog) (*merge, error) {
 	m := &merge{run: r, digests: &snapshot.Digests{}, hasher: snapshot.NewHasher(r.Repository.DeriveKey("digest"))}
 	parent := r.parent
-	if parent == nil || parent.Manifest.Objects.Empty() {
+	if parent == nil || parent.Manifest.Objects.Empty() || r.objectsLost() {
 		r.progress.stage(Progress{Stage: "objects"})
 		m.assembler = r.assembler(nil)
 		return m, nil
@@ -107,6 +108,13 @@ func (r *run) newMerge(ctx context.Context, catalog *kube.Catalog) (*merge, erro
 	r.progress.stage(Progress{Stage: "objects", ExpectedItems: root.Count, ExpectedBytes: root.Bytes})
 	m.assembler = r.assembler(giveUp)
 	return m, nil
+}
+
+// objectsLost reports whether something is lost of what the parent knows of objects. All of them are listed
+// anyway, so all are stored as if there were no parent; what the repository still has is not stored again.
+func (r *run) objectsLost() bool {
+	m := r.parent.Manifest
+	return slices.ContainsFunc([]blob.Ref{m.Objects.Ref, m.DigestTable.Ref, m.Discovery.Blob, m.Sparse.Blob}, r.lost.Touches)
 }
 
 func sameServer(ctx context.Context, parent *snapshot.Snapshot, now *kube.Catalog) (bool, error) {

@@ -75,8 +75,7 @@ func (l *lab) backup(w walker) int64 {
 	r.Now = time.Now
 	r.progress = &meter{written: r.writer.Stats}
 	r.draft = snapshot.Draft{Name: "fleet", Cluster: "c", Started: time.Now(), TreeKey: l.Repository.DeriveKey("tree"), Discovery: []byte(`{"server":"v1"}`)}
-	var err error
-	if r.parent, err = snapshot.Parent(ctx, l.Repository, snapshot.ParentQuery{Cluster: "c", Name: "fleet", Objects: true}); err != nil {
+	if err := r.buildOn(ctx, snapshot.ParentQuery{Cluster: "c", Name: "fleet", Objects: true}); err != nil {
 		l.t.Fatal(err)
 	}
 	if err := r.store(ctx, &kube.Catalog{Server: "v1"}, w); err != nil {

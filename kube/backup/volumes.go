@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/snapshot"
 	"github.com/varve-dev/varve/snapshot/files"
@@ -25,7 +26,7 @@ func (r *run) volume(ctx context.Context, v Volume) error {
 	assembler := r.assembler(giveUp)
 	defer assembler.Close()
 	report, err := files.Backup(ctx, files.Source{Root: v.Path}, assembler, before, files.Options{
-		ChangeDetection: r.plan.ChangeDetection,
+		ChangeDetection: r.plan.ChangeDetection, Lost: r.lost.Touches,
 		Events: files.Events{
 			Entry: func(_ string, a files.Attributes) { r.progress.add(1, uint64(max(0, a.Size))) },
 			Bytes: func(n int64) { r.progress.read(uint64(n)) },
@@ -49,20 +50,25 @@ func (r *run) volume(ctx context.Context, v Volume) error {
 	return nil
 }
 
-// parentVolume returns the parent's map of a volume, or nil, and the bundles to give up.
+// parentVolume returns the parent's map of a volume, or nil, and the bundles to give up. A map of which a
+// node is lost is no help: all files are read, and what the repository still has is not stored again.
 func (r *run) parentVolume(ctx context.Context, name string) (*tree.Map, []blob.Ref, error) {
 	if r.parent == nil {
 		return nil, nil, nil
 	}
 	old, err := r.parent.Volume(ctx, name)
-	if errors.Is(err, snapshot.ErrNotFound) {
+	known := func(err error) bool { return errors.Is(err, repo.ErrDamaged) && !r.lost.None() }
+	if errors.Is(err, snapshot.ErrNotFound) || known(err) {
 		return nil, nil, nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
+	if r.lost.Breaks(old.Root.Ref) {
+		return nil, nil, nil
+	}
 	giveUp, err := r.parent.SparseFiles(ctx, old)
-	if err != nil {
+	if err != nil && !known(err) {
 		return nil, nil, err
 	}
 	r.draft.Inherits = []snapshot.ID{r.parent.ID}

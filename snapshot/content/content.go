@@ -105,6 +105,20 @@ func (r Ref) Length() uint64 { return r.length }
 // Inline reports whether the content stands in the entry itself, so that reading it costs nothing.
 func (r Ref) Inline() bool { return r.place == inline }
 
+// Uses reports whether the content relies on a blob that a function tells: the bundle it is in, one of its
+// chunks, or the root of the map of them.
+func (r Ref) Uses(told func(blob.Ref) bool) bool {
+	switch r.place {
+	case bundled:
+		return told(r.bundle.blob)
+	case chunked:
+		return slices.ContainsFunc(r.chunks, func(c chunk) bool { return !c.blob.IsZero() && told(c.blob) })
+	case mapped:
+		return told(r.extents.Ref)
+	}
+	return false
+}
+
 // Equal reports whether both name the same place. Equal references have equal contents; unequal
 // ones may have equal contents too, in different bundles.
 func (r Ref) Equal(o Ref) bool {

@@ -1,6 +1,10 @@
 package files
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/varve-dev/varve/repo/blob"
+)
 
 // Source is a folder to be backed up.
 type Source struct {
@@ -46,6 +50,9 @@ type Options struct {
 	ChangeDetection ChangeDetection
 	Events          Events
 	Parallel        int // files read at the same time; 0 means two per CPU
+	// Lost tells blobs of the parent that are lost, or have something lost beneath them: a file that relies
+	// on one is read again, whatever its attributes say. Nil where nothing is lost.
+	Lost func(blob.Ref) bool
 }
 
 // Report is what a backup found.

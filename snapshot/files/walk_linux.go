@@ -170,7 +170,7 @@ func (w *walk) unchanged(j *job) (bool, error) {
 		return false, nil
 	}
 	if now.Link == "" {
-		if len(refs) != 1 || refs[0].Length() != uint64(now.Size) {
+		if len(refs) != 1 || refs[0].Length() != uint64(now.Size) || w.opt.Lost != nil && refs[0].Uses(w.opt.Lost) {
 			return false, nil
 		}
 		j.pieces = []content.Piece{{Stream: stream, Class: blob.Data, Kept: &refs[0]}}
