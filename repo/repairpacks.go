@@ -162,20 +162,18 @@ func (x *packsRepair) pack(ctx context.Context, p numbered) error {
 type salvage struct {
 	*packsRepair
 	numbered
-	data    []byte
-	whole   bool // the bytes are right, so that blobs which open can stay where they are
-	session *seal.Session
-	keys    [][]seal.SessionKey // that may fit, the likely ones first
-	builder *pack.Builder       // of the new pack
-	others  *journal.Packs      // that have good copies of its blobs
-	bad     []journal.Copy      // that do not open
-	result  PackRepair
+	data   []byte
+	whole  bool           // the bytes are right, so that blobs which open can stay where they are
+	keys   []keyTable     // that may fit
+	saved  [][]blob.Row   // beside keys: what opens with them and goes into the new pack
+	others *journal.Packs // that have good copies of its blobs
+	bad    []journal.Copy // that do not open
+	result PackRepair
 }
 
 // open reads a pack and tries every blob of it.
 func (x *packsRepair) open(ctx context.Context, p numbered) (*salvage, error) {
-	session := x.repo.keys.NewSession(nil)
-	v := &salvage{packsRepair: x, numbered: p, session: session, builder: pack.NewBuilder(x.repo.keys, session), others: journal.NewPacks()}
+	v := &salvage{packsRepair: x, numbered: p, others: journal.NewPacks()}
 	if err := v.read(ctx); err != nil {
 		return nil, err
 	}
@@ -196,7 +194,7 @@ func (x *packsRepair) open(ctx context.Context, p numbered) (*salvage, error) {
 
 // try opens one blob and puts it into the new pack, if it cannot stay and has no other good copy.
 func (v *salvage) try(ctx context.Context, row blob.Row) error {
-	n, broken := v.blob(row)
+	fits, broken := v.opens(row)
 	if broken != nil && !isDamage(broken) {
 		return broken
 	}
@@ -208,7 +206,9 @@ func (v *salvage) try(ctx context.Context, row blob.Row) error {
 		return err
 	}
 	if broken == nil && !elsewhere {
-		v.save(row, n)
+		v.saved[fits] = append(v.saved[fits], row)
+		v.result.Saved++
+		v.result.Bytes += int64(row.Stored)
 	}
 	if broken != nil {
 		v.bad = append(v.bad, journal.Copy{Blob: row.Ref(), Pack: v.number})
@@ -217,16 +217,6 @@ func (v *salvage) try(ctx context.Context, row blob.Row) error {
 		}
 	}
 	return nil
-}
-
-func (v *salvage) save(row blob.Row, n blob.Node) {
-	if row.Class.HasLinks() {
-		v.builder.Add(v.session.SealNode(row.Ref(), n))
-	} else {
-		v.builder.Add(v.session.Seal(row.Ref(), n.Body))
-	}
-	v.result.Saved++
-	v.result.Bytes += int64(row.Stored)
 }
 
 // read reads what is there of the pack. Bytes that were spoiled on their way are not taken for damage: what
@@ -261,19 +251,24 @@ func (v *salvage) read(ctx context.Context) (err error) {
 	return nil
 }
 
-// blob opens one blob with whatever keys fit.
-func (v *salvage) blob(row blob.Row) (n blob.Node, err error) {
+// opens tries to open one blob and returns the number of the keys that fit.
+func (v *salvage) opens(row blob.Row) (fits int, err error) {
 	if int64(row.Offset)+int64(row.Stored) > int64(len(v.data)) {
-		return n, fmt.Errorf("blob %v is beyond the end: %w", row.Ref(), errDamagedPack)
+		return 0, fmt.Errorf("blob %v is beyond the end: %w", row.Ref(), errDamagedPack)
 	}
-	err = fmt.Errorf("blob %v: no key is left: %w", row.Ref(), errDamagedPack)
-	for i, keys := range v.keys {
-		if n, err = v.repo.packs.reader.OpenBlob(keys, row, v.data[row.Offset:][:row.Stored]); err == nil {
-			v.keys[0], v.keys[i] = v.keys[i], v.keys[0]
-			return n, nil
+	err = fmt.Errorf("blob %v: its key is lost: %w", row.Ref(), errDamagedPack)
+	for i, k := range v.keys {
+		if _, err = v.repo.packs.reader.OpenBlob(k.keys, row, v.data[row.Offset:][:row.Stored]); err == nil {
+			return i, nil
 		}
 	}
-	return n, err
+	return 0, err
+}
+
+// keyTable is the beginning of a pack and the session keys in it.
+type keyTable struct {
+	head []byte
+	keys []seal.SessionKey
 }
 
 // siblings is how many packs before and after one are asked for its keys: those of one session have the
@@ -287,28 +282,29 @@ func (v *salvage) findKeys(ctx context.Context) error {
 	}
 	keys, need, err := v.repo.packs.reader.SessionKeys(v.data)
 	if err == nil && need == 0 {
-		v.keys = append(v.keys, keys)
+		v.keys, v.saved = []keyTable{{v.data, keys}}, make([][]blob.Row, 1)
 		return nil
 	}
 	if err != nil && !isDamage(err) {
 		return err
 	}
-	var near []numbered
+	var near []journal.Pack
 	v.repo.journal.View(func(s *journal.State) {
 		for n := max(0, int(v.number)-siblings); n < min(len(s.Packs), int(v.number)+siblings+1); n++ {
-			if p := s.Packs[n]; n != int(v.number) && p.Status != journal.DroppedPack {
-				near = append(near, numbered{uint32(n), p})
+			if n != int(v.number) && s.Packs[n].Status != journal.DroppedPack {
+				near = append(near, s.Packs[n])
 			}
 		}
 	})
 	for _, p := range near {
-		keys, err := v.repo.packs.sessionKeys(ctx, found{number: p.number, pack: p.Pack})
+		head, keys, err := v.repo.readKeys(ctx, p)
 		if err == nil {
-			v.keys = append(v.keys, keys)
+			v.keys = append(v.keys, keyTable{head, keys})
 		} else if !isDamage(err) {
 			return err
 		}
 	}
+	v.saved = make([][]blob.Row, len(v.keys))
 	return nil
 }
 
@@ -395,8 +391,8 @@ func (v *salvage) commit(ctx context.Context) error {
 
 func (v *salvage) replace(ctx context.Context, damaged []journal.Copy) error {
 	var added []journal.Added
-	if v.builder.Len() > 0 {
-		made, err := v.builder.Finish()
+	if v.result.Saved > 0 {
+		made, err := v.join()
 		if err == nil {
 			err = v.repo.bucket.Create(ctx, journal.PackName(made.Name), made.Data)
 		}
@@ -427,4 +423,22 @@ func (v *salvage) replace(ctx context.Context, damaged []journal.Copy) error {
 		e.Damaged = left
 		return e, err
 	})
+}
+
+// join makes the new pack of the very bytes that were saved.
+func (v *salvage) join() (pack.Pack, error) {
+	joiner := pack.NewJoiner(v.repo.keys)
+	for i, rows := range v.saved {
+		if len(rows) == 0 {
+			continue
+		}
+		source, err := v.repo.packs.reader.Remains(v.data, rows, v.keys[i].head)
+		if err != nil {
+			return pack.Pack{}, err
+		}
+		if !joiner.Take(source, rows) {
+			return pack.Pack{}, errors.New("its keys do not fit into one pack")
+		}
+	}
+	return joiner.Finish()
 }

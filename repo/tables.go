@@ -11,6 +11,8 @@ import (
 	"github.com/varve-dev/varve/index"
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
+	"github.com/varve-dev/varve/repo/pack"
+	"github.com/varve-dev/varve/repo/seal"
 )
 
 // Every pack ends with a table of what it holds, so an index segment that is missing or damaged costs
@@ -39,6 +41,25 @@ func (r *Repository) readTable(ctx context.Context, p journal.Pack) ([]blob.Row,
 		return nil, fmt.Errorf("table of pack %s: %w", p.Name.Short(), err)
 	}
 	return rows, nil
+}
+
+// readKeys reads the beginning of a pack, with the session keys in it.
+func (r *Repository) readKeys(ctx context.Context, p journal.Pack) (head []byte, keys []seal.SessionKey, err error) {
+	name, base := p.Object()
+	for length := int64(pack.HeadSize); ; {
+		if head, err = r.bucket.Get(ctx, name, base, min(length, p.Size)); err != nil {
+			return nil, nil, err
+		}
+		keys, need, err := r.packs.reader.SessionKeys(head)
+		if err == nil && int64(need) > length {
+			length = int64(need)
+			continue
+		}
+		if err == nil && need > 0 {
+			err = fmt.Errorf("pack %s ends early: %w", p.Name.Short(), errDamagedPack)
+		}
+		return head, keys, err
+	}
 }
 
 // readTables reads the tables of packs, some at a time, and hands each to use in the order of the packs:

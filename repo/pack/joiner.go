@@ -37,11 +37,21 @@ func (r Reader) Source(data []byte) (Source, error) {
 	if err != nil {
 		return Source{}, err
 	}
-	h, err := parseHeader(data)
+	return r.Remains(data, rows, data)
+}
+
+// Remains is what is left of a pack of which not all opens any more. Rows are known from elsewhere, and head
+// begins with a header and a key table: those of the pack itself, or of one of the same session. That the
+// rows lie within the data, and that blobs open, is for the caller to see.
+func (r Reader) Remains(data []byte, rows []blob.Row, head []byte) (Source, error) {
+	h, err := parseHeader(head)
 	if err != nil {
 		return Source{}, err
 	}
-	table, err := r.Keys.OpenCatalog(seal.PackKeys, h.name(), data[headerSize:headerSize+h.keyTable])
+	if len(head) < headerSize+h.keyTable {
+		return Source{}, fmt.Errorf("key table is cut short: %w", ErrDamaged)
+	}
+	table, err := r.Keys.OpenCatalog(seal.PackKeys, h.name(), head[headerSize:headerSize+h.keyTable])
 	if err != nil {
 		return Source{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
