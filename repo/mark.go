@@ -23,6 +23,7 @@ type marking struct {
 
 	missing *journal.Packs          // packs whose object is not there
 	damaged map[damagedRow]struct{} // copies known to be bad, as rows tell them
+	graves  *journal.Packs          // packs in which what is lost lay; without them it would not be known to be lost
 }
 
 // damagedRow names a damaged copy by what a row knows of it.
@@ -34,7 +35,7 @@ type damagedRow struct {
 
 // newMarking indexes a state.
 func newMarking(ctx context.Context, r *Repository, s *journal.State, missing *journal.Packs) (*marking, error) {
-	m := &marking{repo: r, state: s, set: new(index.Set), missing: missing, damaged: map[damagedRow]struct{}{}}
+	m := &marking{repo: r, state: s, set: new(index.Set), missing: missing, damaged: map[damagedRow]struct{}{}, graves: journal.NewPacks()}
 	for _, info := range s.Segments {
 		g, err := r.segment(ctx, info)
 		if err != nil {
@@ -107,7 +108,7 @@ func (m *marking) reach(ctx context.Context, from blob.Ref, report *PruneReport)
 // markOne marks all copies of a blob. It returns those that are good, and whether they were marked before.
 // A blob of which no copy is there and none is known to be bad is missing.
 func (m *marking) markOne(ref blob.Ref) (good []found, before bool, err error) {
-	bad := 0
+	bad := journal.NewPacks()
 	for row, l := range m.set.Find(ref.ID) {
 		if l.Class != ref.Class || m.state.Packs[l.Pack].Status == journal.DroppedPack {
 			continue
@@ -118,14 +119,17 @@ func (m *marking) markOne(ref blob.Ref) (good []found, before bool, err error) {
 		m.live[row/64] |= 1 << (row % 64)
 		switch {
 		case m.isDamaged(ref.ID, l):
-			bad++
+			bad.Add(l.Pack)
 		case !m.missing.Contains(l.Pack):
 			good = append(good, found{number: l.Pack, pack: m.state.Packs[l.Pack], row: blob.Row{ID: ref.ID, Class: l.Class,
 				Key: l.Key, Offset: l.Offset, Stored: l.Stored, Plain: l.Plain, Links: l.Links}})
 		}
 	}
-	if len(good) == 0 && bad == 0 {
+	if len(good) == 0 && bad.IsEmpty() {
 		return nil, false, fmt.Errorf("%v is in no pack that is there: %w", ref, ErrDamaged)
+	}
+	if len(good) == 0 {
+		m.graves.Or(bad)
 	}
 	return good, false, nil
 }

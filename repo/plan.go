@@ -113,6 +113,7 @@ func (p *pruning) makePlan(ctx context.Context) (err error) {
 		case pk.Status == journal.RetiredPack:
 			p.planRetired(number, pk, c)
 		case pk.Status == journal.DroppedPack:
+		case c.needed == 0 && p.mark.graves.Contains(number):
 		case c.needed == 0:
 			p.plan.retire.Add(number)
 			p.report.Retired.add(pk.Size)
@@ -150,7 +151,7 @@ func (p *pruning) planRetired(number uint32, pk journal.Pack, c content) {
 	case c.needed > 0:
 		p.plan.revive.Add(number)
 		p.report.Revived.add(pk.Size)
-	case p.now-pk.Retired >= p.options.Grace.Milliseconds():
+	case p.now-pk.Retired >= p.options.Grace.Milliseconds() && !p.mark.graves.Contains(number):
 		p.plan.drop.Add(number)
 		p.report.Dropped.add(pk.Size)
 	default:

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,6 +21,7 @@ func objectsIn(t testing.TB, b *mem.Bucket, folder string) (found []string) {
 			found = append(found, name)
 		}
 	}
+	slices.Sort(found)
 	return found
 }
 

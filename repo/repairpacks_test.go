@@ -40,6 +40,13 @@ func manyPacks(t testing.TB) (*mem.Bucket, journal.Snapshot, map[blob.Ref][]byte
 	return b, s, want
 }
 
+// firstPack returns the object of the pack that a session completed first. It holds contents only.
+func firstPack(t testing.TB, b *mem.Bucket) (name string) {
+	t.Helper()
+	openSmall(t, b).journal.View(func(s *journal.State) { name, _ = s.Packs[0].Object() })
+	return name
+}
+
 // lost returns what of the contents cannot be read; the others must be right.
 func lost(t testing.TB, r *Repository, want map[blob.Ref][]byte) (refs []blob.Ref) {
 	t.Helper()
@@ -162,7 +169,7 @@ func TestFlippedByteCostsOneBlob(t *testing.T) {
 // A pack that was lost and is put back from a copy of the bucket is good again.
 func TestPackThatIsPutBackIsTakenUp(t *testing.T) {
 	b, _, want := manyPacks(t)
-	name := objectsIn(t, b, journal.PackFolder)[0]
+	name := firstPack(t, b)
 	data, err := b.Get(t.Context(), name, 0, -1)
 	must(t, err)
 	must(t, b.Delete(t.Context(), name))
@@ -251,4 +258,37 @@ func TestBlobWithDamagedCopiesOnlyIsStoredAgain(t *testing.T) {
 		t.Errorf("good copies are %+v, want one in another pack", copies)
 	}
 	mustRead(t, r, want)
+}
+
+// A loss stays known for as long as a snapshot needs what is lost: however often prunes come, they neither
+// refuse nor take it for something else. When a backup has healed it, what was damaged goes.
+func TestLossStaysKnownThroughPrunes(t *testing.T) {
+	b, _, want := manyPacks(t)
+	name := firstPack(t, b)
+	must(t, b.Damage(name, func(d []byte) []byte { return d[:100] }))
+	mustRepairPacks(t, openSmall(t, b), PacksOptions{})
+	for range 3 {
+		if report := prune(t, openSmall(t, b), atOnce); report.Lost == 0 {
+			t.Error("the prune knows of no loss")
+		}
+	}
+	left := lost(t, openSmall(t, b), want)
+	if len(left) == 0 || len(left) == len(want) {
+		t.Fatalf("%d of %d contents are lost", len(left), len(want))
+	}
+	heal(t, b, want)
+	for range 2 {
+		if report := prune(t, openSmall(t, b), atOnce); report.Lost > 0 {
+			t.Errorf("after the backup %d blobs are lost", report.Lost)
+		}
+	}
+	if slices.Contains(objectsIn(t, b, journal.PackFolder), name) {
+		t.Error("the damaged pack is still there")
+	}
+	r := openSmall(t, b)
+	mustRead(t, r, want)
+	mustBeClean(t, r)
+	if r.KnowsDamage() {
+		t.Error("the journal still knows of damage")
+	}
 }
