@@ -19,6 +19,12 @@ type Commit struct {
 	UID      string               // of the Backup object; at most one snapshot is ever committed for it
 	Started  time.Time            // when the backup began
 	Inherits []journal.SnapshotID // snapshots of which unchanged parts were taken over unread
+
+	// Several writers make one snapshot by parts: each commits its share as a snapshot of its own, with the
+	// UID of the owner in Part, and the last one names them in Parts. It builds on them, and its entry
+	// forgets them, so that there is one snapshot or none.
+	Part  string
+	Parts []journal.SnapshotID
 }
 
 // Commit makes a snapshot of the session by one journal entry and ends the session. A small last pack
@@ -36,7 +42,8 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 		return journal.Snapshot{}, err
 	}
 	w.count(WriterStats{StoredBytes: stored})
-	snapshot := journal.Snapshot{ID: c.ID, Manifest: c.Manifest.ID, UID: c.UID, Time: c.Started.UnixMilli(), Inherits: c.Inherits}
+	snapshot := journal.Snapshot{ID: c.ID, Manifest: c.Manifest.ID, UID: c.UID, Time: c.Started.UnixMilli(),
+		Inherits: slices.Concat(c.Inherits, c.Parts), Part: c.Part}
 	var earlier *journal.Snapshot
 	var checkpoint *journal.Vouched
 	done := errors.New("there is a snapshot of this backup")
@@ -48,6 +55,11 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 		e, err := w.draft(s, snapshot, own, segment)
 		if err != nil {
 			return journal.Draft{}, err
+		}
+		for _, id := range c.Parts {
+			if l, live := s.Snapshot(id); live && !l.Held {
+				e.Forget = append(e.Forget, journal.Forget{ID: id, Why: "joined"})
+			}
 		}
 		if s.Next >= s.Checkpoint.Next+w.repo.limits.Checkpoint {
 			if checkpoint == nil { // else it was stored before a race was lost, and serves as well

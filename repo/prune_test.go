@@ -552,3 +552,53 @@ func TestPackSizesStayWithinTheLimit(t *testing.T) {
 	mustReadAll(t, reopen(t, b, ""), refs, keep)
 	mustBeClean(t, r)
 }
+
+func TestPartsBecomeOneSnapshot(t *testing.T) {
+	b := mem.New()
+	initialise(t, b)
+	var parts []journal.SnapshotID
+	var refs []blob.Ref
+	for i := range uint64(2) {
+		part, written, err := tryBackup(reopen(t, b, ""), Commit{Part: "owner"}, megabytes(10*i, 2)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts, refs = append(parts, part.ID), append(refs, written...)
+	}
+	r := reopen(t, b, "")
+	appendEntry(t, r, journal.Entry{Forget: []journal.Forget{{ID: parts[0]}}}) // somebody was hasty; no prune has marked yet
+	w := r.NewWriter(t.Context(), WriterOptions{})
+	c := Commit{ID: journal.NewSnapshotID(), Parts: parts, Started: time.Now()}
+	var err error
+	if c.Manifest, err = w.WriteNode(t.Context(), blob.Manifest, blob.Node{Links: refs, Body: c.ID[:]}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Commit(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if live := r.Snapshots(); len(live) != 1 || live[0].ID != c.ID {
+		t.Errorf("live are %v, want the joined snapshot alone", live)
+	}
+	prune(t, r, atOnce)
+	prune(t, r, atOnce)
+	mustReadAll(t, reopen(t, b, ""), refs, slices.Concat(megabytes(0, 2), megabytes(10, 2)))
+	mustBeClean(t, r)
+}
+
+func TestPartThatWasPrunedSupersedes(t *testing.T) {
+	_, r := newRepository(t)
+	part, refs, err := tryBackup(r, Commit{Part: "owner"}, megabytes(1, 2)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forgetAll(t, r, part)
+	prune(t, r, atOnce)
+	w := r.NewWriter(t.Context(), WriterOptions{})
+	c := Commit{ID: journal.NewSnapshotID(), Parts: []journal.SnapshotID{part.ID}, Started: time.Now()}
+	if c.Manifest, err = w.WriteNode(t.Context(), blob.Manifest, blob.Node{Links: refs, Body: c.ID[:]}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Commit(t.Context(), c); !errors.Is(err, ErrSuperseded) {
+		t.Errorf("commit: %v, want ErrSuperseded", err)
+	}
+}
