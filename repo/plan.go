@@ -21,6 +21,9 @@ const (
 	enoughSmall = 64 // so many packs are joined in any case
 )
 
+// maxOrphans bounds the orphans that one prune gives up: their names stand in its entry. The next takes more.
+const maxOrphans = 1 << 15
+
 // listing is what lies in the bucket under packs/ and index/, and of checkpoints.
 type listing struct {
 	packs, segments map[blob.Hash]storage.Info
@@ -178,4 +181,5 @@ func (p *pruning) planOrphans() {
 		}
 	}
 	slices.SortFunc(p.plan.orphans, func(a, b blob.Hash) int { return cmp.Compare(a.String(), b.String()) })
+	p.plan.orphans = p.plan.orphans[:min(len(p.plan.orphans), maxOrphans)]
 }

@@ -141,9 +141,14 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions) (PruneReport, er
 			id = journal.NewTxID() // the entries so far are another prune's
 			continue
 		}
+		if errors.Is(err, errOvertaken) {
+			err = fmt.Errorf("%d times others got in between; run it again: %w", marked, err)
+		}
 		if err != nil {
 			return report, fmt.Errorf("prune: %w", err)
 		}
+		// What is pruned is pruned, whether or not the index can follow now: it does at the next Sync.
+		_ = r.refresh(ctx)
 		return report, nil
 	}
 }
