@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/fuzztest"
 )
 
 var update = flag.Bool("update", false, "write the vectors in testdata anew")
@@ -44,7 +45,9 @@ func FuzzParseSegment(f *testing.F) {
 		f.Add(mustEncode(f, randomTables(rng, 3, n)))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := ParseSegment(data)
+		var s *Segment
+		var err error
+		fuzztest.Bounded(t, 2*len(data), func() { s, err = ParseSegment(data) })
 		if err != nil {
 			return
 		}

@@ -3,9 +3,11 @@ package kube
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/labels"
 )
 
 // served is a catalog in the order of a server with an operator's kinds that share names with built-in ones.
@@ -166,4 +168,45 @@ func TestContradictoryGlobsAreRefused(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, ErrFilter)
 		}
 	}
+}
+
+// Whatever lists of patterns a user writes, they are refused or decide about every name: what is excluded by
+// its own name is never meant, and a filter that means something means no more than was included.
+func FuzzFilter(f *testing.F) {
+	f.Add("shop,shop-*", "shop-test", "deploy,*.cert-manager.io", "events", "app=shop,tier!=cache", "shop-1")
+	f.Add("*", "", "*", "pods", "", "kube-system")
+	f.Add("[", "", "", "a\\", "a in (b,c)", "")
+	c := served()
+	f.Fuzz(func(t *testing.T, included, excluded, resources, without, selector, name string) {
+		list := func(text string) []string {
+			return slices.DeleteFunc(strings.Split(text, ","), func(s string) bool { return s == "" })
+		}
+		filter := Filter{IncludedNamespaces: list(included), ExcludedNamespaces: list(excluded),
+			IncludedResources: list(resources), ExcludedResources: list(without), LabelSelector: selector, IgnoreUnknown: true}
+		if g, err := filter.Namespaces(); err == nil {
+			if g.Match(name) && slices.Contains(filter.ExcludedNamespaces, name) && !isGlob(name) {
+				t.Errorf("%q is excluded and meant", name)
+			}
+			if g.All() && !g.Match(name) {
+				t.Errorf("all are meant, and %q is not", name)
+			}
+		}
+		if s, err := filter.Selector(); err == nil {
+			if again, err := labels.Parse(s.String()); err != nil || again.String() != s.String() {
+				t.Errorf("selector %q is written as %q, and that as %v, %v", selector, s, again, err)
+			}
+		}
+		choice, err := filter.Choose(c)
+		if err != nil {
+			return
+		}
+		for _, r := range c.Resources {
+			if choice.Has(r.Group, r.Name) && choice.Excludes(r.Group, r.Name) || choice.Asked(r.Group, r.Name) && !choice.Has(r.Group, r.Name) {
+				t.Errorf("%v is meant and is not", r)
+			}
+			if choice.All() && !choice.Has(r.Group, r.Name) {
+				t.Errorf("all are meant, and %v is not", r)
+			}
+		}
+	})
 }

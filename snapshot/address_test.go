@@ -195,3 +195,30 @@ func TestDiffTellsWhatDiffersWhere(t *testing.T) {
 		break // must not go on
 	}
 }
+
+// Whatever a user types is refused or is an address that is written as it was read, and an address of
+// objects leads to a key that comes back as that address.
+func FuzzParseAddress(f *testing.F) {
+	for _, text := range []string{"", "/objects/core/nodes/_cluster/n1/", "objects/apps/deployments/shop/web", "volumes/data/etc/../passwd", "volumes//", "x"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		a, err := ParseAddress(text)
+		if err != nil {
+			return
+		}
+		if again, err := ParseAddress(a.String()); err != nil || again.String() != a.String() || string(again.Key()) != string(a.Key()) {
+			t.Errorf("%q is read as %q, which is read as %q, %v", text, a, again, err)
+		}
+		if a.InObjects() && a.depth() > 0 {
+			if back := ObjectAddress(a.Key()); back.String() != a.String() {
+				t.Errorf("%q has the key %q, which comes back as %q", a, a.Key(), back)
+			}
+		}
+		if a.Volume() != "" && a.depth() > 0 {
+			if back := FileAddress(a.Volume(), a.Key()); back.String() != a.String() {
+				t.Errorf("%q has the key %q, which comes back as %q", a, a.Key(), back)
+			}
+		}
+	})
+}

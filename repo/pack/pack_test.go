@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/fuzztest"
 	"github.com/varve-dev/varve/repo/seal"
 )
 
@@ -260,7 +261,9 @@ func FuzzTable(f *testing.F) {
 	f.Add(tableOf([]blob.Row{{Class: blob.Data, Stored: 10}}, nil, 100))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, table []byte) {
-		rows, err := parseTable(table)
+		var rows []blob.Row
+		var err error
+		fuzztest.Bounded(t, 4*len(table), func() { rows, err = parseTable(table) })
 		if err != nil {
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/fuzztest"
 	"github.com/varve-dev/varve/snapshot/tree"
 )
 
@@ -166,4 +167,41 @@ func TestReadAllRefusesWhatIsTooLong(t *testing.T) {
 	if _, err := NewReader(newMemory()).ReadAll(t.Context(), ref); !errors.Is(err, ErrTooLong) {
 		t.Errorf("%v", err)
 	}
+}
+
+// An entry that a writer with ill intent made is read as exactly the bytes that it says, or refused: no place
+// in a bundle lies outside of it, and nothing takes more memory than the content has.
+func FuzzReader(f *testing.F) {
+	m := newMemory()
+	items := []Item{item("a", Piece{Class: blob.Data, Data: noise(1, 300)}), item("b", Piece{Class: blob.Data, Data: noise(2, 5000)}),
+		item("c", Piece{Class: blob.Data, Data: noise(3, 1<<20)}), item("d", Piece{Class: blob.Data, Data: []byte("x")})}
+	root := build(f, m, Options{}, items).Root
+	var blobs []blob.Ref
+	for e, err := range tree.Open(m, root).Scan(f.Context(), tree.Range{}) {
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(e.Value, uint8(len(blobs)), uint8(len(e.Refs)))
+		blobs = append(blobs, e.Refs...)
+	}
+	f.Fuzz(func(t *testing.T, value []byte, first, n uint8) {
+		var refs []blob.Ref
+		for i := range int(n % 5) {
+			refs = append(refs, blobs[(int(first)+i)%len(blobs)])
+		}
+		_, contents, err := DecodeEntry(tree.Entry{Key: []byte("k"), Value: value, Refs: refs})
+		if err != nil {
+			return
+		}
+		for _, c := range contents {
+			if c.Length() > 1<<20 {
+				continue // a hole may be as long as it likes, and is written by who asks for it
+			}
+			fuzztest.Bounded(t, 20<<20, func() { // a bundle, a chunk and what grows with them
+				if got, err := NewReader(m).ReadAll(t.Context(), c); err == nil && uint64(len(got)) != c.Length() {
+					t.Errorf("a content of %d bytes is read as %d", c.Length(), len(got))
+				}
+			})
+		}
+	})
 }

@@ -222,3 +222,56 @@ func TestRestoreIsNotLedAwayBySwappedPaths(t *testing.T) {
 	}
 	t.Logf("%d restores wrote files, %d entries failed", successes, failures)
 }
+
+// The names and targets of which the fuzzer makes maps: those that mean something to a file system.
+var (
+	fuzzNames   = []string{"a", "b", "c", "outside", "file", "..", ".", "", "../outside", "a/b", "/", "target"}
+	fuzzTargets = []string{"..", ".", "/", "../outside", "../outside/file", "a", "b", "a/b", "../target", ""}
+)
+
+// Whatever a map says and in whatever order maps are restored into one target, nothing outside of it changes.
+func FuzzRestore(f *testing.F) {
+	f.Add([]byte{3, 0, 4, 0, 2, 0x11, 4, 0}, uint8(0))
+	f.Add([]byte{3, 0, 0, 0, 0, 1, 1, 0}, uint8(1))
+	f.Add([]byte{2, 5, 4, 0, 6, 0x10, 1, 2}, uint8(2))
+	f.Fuzz(func(t *testing.T, script []byte, policy uint8) {
+		s := newStore(t)
+		top := scratch(t)
+		target := filepath.Join(top, "target")
+		write(t, filepath.Join(top, "outside/file"), []byte("sentinel"))
+		before := look(t, filepath.Join(top, "outside"))
+		const perEntry = 4 // kind, first name, second name and where a link leads
+		for part := range slices.Chunk(script[:min(len(script), 30*perEntry)], 10*perEntry) {
+			entries := map[string]entry{}
+			for b := range slices.Chunk(part, perEntry) {
+				if len(b) < perEntry {
+					break
+				}
+				key := fuzzNames[int(b[1]&15)%len(fuzzNames)]
+				if b[0]&16 != 0 {
+					key += "\x00" + fuzzNames[int(b[2])%len(fuzzNames)]
+				}
+				e := []entry{dirEntry(key), fileEntry(key, "evil"), linkEntry(key, fuzzTargets[int(b[3])%len(fuzzTargets)])}[b[0]%3]
+				if e.attrs.Type == Regular && b[0]&32 != 0 {
+					e.attrs.Links, e.attrs.Link = 2, fuzzTargets[int(b[3])%len(fuzzTargets)]
+				}
+				if e.attrs.Type == Regular {
+					e.attrs.Mode |= uint32(b[0]&64) << 5 // with set-user-ID
+				}
+				e.raw = true
+				entries[key] = e
+			}
+			delete(entries, "")
+			if _, err := Restore(t.Context(), tree.Open(s, s.mapOf(t, slices.Collect(maps.Values(entries))...)), content.NewReader(s), target,
+				RestoreOptions{Policy: []Policy{RefuseNonEmpty, Overwrite, KeepExisting}[policy%3]}); err != nil {
+				break // the target is not empty, say
+			}
+		}
+		if diff := cmp.Diff(before, look(t, filepath.Join(top, "outside"))); diff != "" {
+			t.Errorf("outside of the target (-before +after):\n%s", diff)
+		}
+		if beside, err := os.ReadDir(top); err != nil || len(beside) > 2 {
+			t.Errorf("beside the target: %v, %v", beside, err)
+		}
+	})
+}

@@ -124,5 +124,11 @@ func FuzzFolderPath(f *testing.F) {
 		if err == nil && !strings.HasSuffix(url, path) {
 			t.Errorf("folderPath(%q) = %q, not as it stands", url, path)
 		}
+		const secret = "x7QwT0pSeCrEt"
+		for _, hidden := range []string{url + secret, url + "://" + secret, secret + url, secret + "://" + url} {
+			if _, err := folderPath(hidden); err != nil && strings.Contains(err.Error(), secret) {
+				t.Errorf("%q: the error shows what may be a secret: %v", hidden, err)
+			}
+		}
 	})
 }
