@@ -21,6 +21,7 @@ const (
 	PackKeys    Kind = "pack keys"     // the key table of a pack, named by the pack's label
 	PackTable   Kind = "pack table"    // named by the pack's label
 	PackTrailer Kind = "pack trailer"  // named by the pack's label
+	SlotLabel   Kind = "key slot"      // what a key slot is called, named by the slot's hash
 )
 
 // ErrOpen means that sealed bytes are not what was sealed under this key, type and name: damaged,
@@ -77,7 +78,9 @@ func (k *Keys) PackLabel(keyTable, table []byte) (label [16]byte) {
 	return label
 }
 
-// blobKey derives the key and the associated data of one part of one blob.
+// blobKey derives the key and the associated data of one part of one blob. After the repository ID
+// its associated data goes on with the class, that of a catalog object with the length of its kind.
+// So classes stay below 7, the shortest kind's, and no blob is ever taken for a catalog object.
 func blobKey(session *[32]byte, repository RepositoryID, ref blob.Ref, part byte) (key [32]byte, ad []byte) {
 	ad = make([]byte, 0, len(repository)+2+len(ref.ID))
 	ad = append(ad, repository[:]...)

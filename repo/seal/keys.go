@@ -19,12 +19,14 @@
 package seal
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 
+	"filippo.io/age"
 	"github.com/zeebo/blake3"
 
 	"github.com/varve-dev/varve/repo/blob"
@@ -38,6 +40,7 @@ type RepositoryID [16]byte
 
 // Keys holds the derived keys of one repository for a holder of the master key.
 type Keys struct {
+	master      Master // for further slots
 	repository  RepositoryID
 	fingerprint string
 	ids         [len(blob.Classes) + 1][32]byte // by class
@@ -91,7 +94,7 @@ func ParseRepositoryID(s string) (id RepositoryID, err error) {
 
 // Derive computes every key of a repository from its master key.
 func Derive(m Master, id RepositoryID) *Keys {
-	k := &Keys{repository: id, fingerprint: m.Fingerprint()}
+	k := &Keys{master: m, repository: id, fingerprint: m.Fingerprint()}
 	material := append(append([]byte{}, m[:]...), id[:]...)
 	material = binary.LittleEndian.AppendUint32(material, epoch)
 	derive := func(purpose string) (key [32]byte) {
@@ -112,6 +115,16 @@ func (k *Keys) Repository() RepositoryID { return k.repository }
 
 // Fingerprint returns the fingerprint of the master key.
 func (k *Keys) Fingerprint() string { return k.fingerprint }
+
+// SealSlot returns a slot file for one more recipient, see [SealSlot].
+func (k *Keys) SealSlot(to age.Recipient) ([]byte, error) {
+	return SealSlot(k.master, k.repository, to)
+}
+
+// SealSlotBy returns a slot file for a keeper, see [SealSlotBy].
+func (k *Keys) SealSlotBy(ctx context.Context, keeper Keeper) ([]byte, error) {
+	return SealSlotBy(ctx, k.master, k.repository, keeper)
+}
 
 // Purpose derives the key for a use above the repository: where chunks or nodes end, digests. Equal
 // purposes give equal keys in one repository and unrelated keys in any other.

@@ -31,6 +31,22 @@ type slotContent struct {
 	Repository []byte `cbor:"2,keyasint"`
 }
 
+func encodeContent(m Master, id RepositoryID) ([]byte, error) {
+	content, err := cbor.Marshal(slotContent{Master: m[:], Repository: id[:]})
+	if err != nil {
+		return nil, fmt.Errorf("encode key slot: %w", err)
+	}
+	return content, nil
+}
+
+func decodeContent(content []byte) (m Master, id RepositoryID, err error) {
+	var c slotContent
+	if err := cbor.Unmarshal(content, &c); err != nil || len(c.Master) != len(m) || len(c.Repository) != len(id) {
+		return m, id, fmt.Errorf("decode key slot: %w", ErrOpen)
+	}
+	return Master(c.Master), RepositoryID(c.Repository), nil
+}
+
 // PasswordRecipient returns the age recipient for a password. A work of 0 means
 // [DefaultPasswordWork]; only tests lower it.
 func PasswordRecipient(password string, work int) (age.Recipient, error) {
@@ -57,9 +73,9 @@ func PasswordIdentity(password string) (age.Identity, error) {
 
 // SealSlot returns an age file that holds the master key and the repository ID for one recipient.
 func SealSlot(m Master, id RepositoryID, to age.Recipient) ([]byte, error) {
-	content, err := cbor.Marshal(slotContent{Master: m[:], Repository: id[:]})
+	content, err := encodeContent(m, id)
 	if err != nil {
-		return nil, fmt.Errorf("encode key slot: %w", err)
+		return nil, err
 	}
 	var file bytes.Buffer
 	w, err := age.Encrypt(&file, to)
@@ -92,9 +108,5 @@ func OpenSlot(file []byte, with age.Identity) (m Master, id RepositoryID, err er
 	if err != nil {
 		return m, id, fmt.Errorf("read key slot: %w: %w", ErrOpen, err)
 	}
-	var c slotContent
-	if err := cbor.Unmarshal(content, &c); err != nil || len(c.Master) != len(m) || len(c.Repository) != len(id) {
-		return m, id, fmt.Errorf("decode key slot: %w", ErrOpen)
-	}
-	return Master(c.Master), RepositoryID(c.Repository), nil
+	return decodeContent(content)
 }
