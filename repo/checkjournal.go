@@ -28,7 +28,7 @@ func (c *checker) header(ctx context.Context) error {
 	return err
 }
 
-// keySlots looks at the slots as far as that is possible without their passwords: each is named by the
+// keySlots looks at the slots as far as that is possible without what opens them: each is named by the
 // hash of its bytes. How many there should be nobody knows, so a slot that was deleted is missed only
 // when no other is left.
 func (c *checker) keySlots(ctx context.Context) error {
@@ -42,8 +42,8 @@ func (c *checker) keySlots(ctx context.Context) error {
 			if errors.Is(err, storage.ErrNotFound) {
 				return nil // removed since it was listed
 			}
-			if err == nil && keyFolder+seal.HashOf(slot).String() != info.Name {
-				return flawed("the key slot does not hash to its name: its password no longer opens the repository")
+			if name, ok := parseSlotName(info.Name); err == nil && (!ok || name.id != seal.HashOf(slot)) {
+				return flawed("the key slot does not hash to its name: what opened it no longer opens the repository")
 			}
 			return err
 		})

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -20,7 +19,6 @@ import (
 // The plain objects of a repository.
 const (
 	headerName = "varve.json"
-	keyFolder  = "keys/"
 
 	formatName = "varve"
 	version    = 0
@@ -48,6 +46,7 @@ type InitOptions struct {
 	Password     string
 	PasswordWork int            // see seal.PasswordRecipient; only tests set it
 	Recipient    age.Recipient  // instead of a password
+	Label        string         // what the key slot is called, see SlotOptions
 	Chunker      chunker.Params // how large contents are cut
 }
 
@@ -77,8 +76,9 @@ func Init(ctx context.Context, b storage.Bucket, o InitOptions) (fingerprint str
 	if err != nil {
 		return "", err
 	}
-	if err := b.Create(ctx, keyFolder+seal.HashOf(slot).String(), slot); err != nil {
-		return "", fmt.Errorf("store key slot: %w", err)
+	keys := seal.Derive(master, id)
+	if _, err := storeSlot(ctx, b, keys, slot, o.Label); err != nil {
+		return "", err
 	}
 	raw, err := json.Marshal(headerFile{
 		Header:     Header{Format: formatName, Version: version, Chunker: o.Chunker, Features: []string{}},
@@ -92,7 +92,6 @@ func Init(ctx context.Context, b storage.Bucket, o InitOptions) (fingerprint str
 	} else if err != nil {
 		return "", fmt.Errorf("store %s: %w", headerName, err)
 	}
-	keys := seal.Derive(master, id)
 	if err := writeGenesis(ctx, journal.New(b, keys, new(journal.State)), seal.HashOf(raw)); err != nil {
 		return "", err
 	}
@@ -200,41 +199,4 @@ func parseHeader(raw []byte) (Header, error) {
 	}
 	f.Header.Repository = id
 	return f.Header, nil
-}
-
-// unlock tries the password and identities on every key slot of the repository.
-func unlock(ctx context.Context, b storage.Bucket, id seal.RepositoryID, o OpenOptions) (seal.Master, error) {
-	identities := o.Identities
-	if o.Password != "" {
-		identity, err := seal.PasswordIdentity(o.Password)
-		if err != nil {
-			return seal.Master{}, err
-		}
-		identities = append(slices.Clip(identities), identity)
-	}
-	slots, broken := 0, 0
-	for info, err := range b.List(ctx, keyFolder, "") {
-		if err != nil {
-			return seal.Master{}, fmt.Errorf("list key slots of %s: %w", b, err)
-		}
-		slots++
-		slot, err := b.Get(ctx, info.Name, 0, seal.MaxSlot+1)
-		if err != nil {
-			return seal.Master{}, fmt.Errorf("read key slot %s: %w", info.Name, err)
-		}
-		if keyFolder+seal.HashOf(slot).String() != info.Name {
-			broken++
-			continue
-		}
-		for _, identity := range identities {
-			master, of, err := seal.OpenSlot(slot, identity)
-			if err == nil && of == id {
-				return master, nil
-			}
-		}
-	}
-	if slots == broken {
-		return seal.Master{}, fmt.Errorf("open %s: none of its %d key slots is intact: %w", b, slots, ErrDamaged)
-	}
-	return seal.Master{}, fmt.Errorf("open %s: %w any of %d key slots", b, ErrWrongKey, slots)
 }

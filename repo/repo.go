@@ -56,10 +56,12 @@ var (
 	ErrClosed = errors.New("writer is closed")
 )
 
-// OpenOptions says how to open a repository. Of Password and Identities one is needed.
+// OpenOptions says how to open a repository. Of Password, Identities and Keeper one is needed; each is
+// tried on the key slots of its kind.
 type OpenOptions struct {
 	Password    string
 	Identities  []age.Identity
+	Keeper      seal.Keeper     // a key that a service holds
 	Fingerprint string          // of the master key, if known; another one is refused
 	CacheDir    string          // folder of all local caches; empty: work in memory
 	Recovery    hpke.PrivateKey // reads what a write-only repository has sealed to it
@@ -73,6 +75,7 @@ type Repository struct {
 	bucket  storage.Bucket
 	header  Header
 	keys    *seal.Keys
+	slot    blob.Hash // the key slot that opened it
 	journal *journal.Journal
 	cache   *index.Cache
 	packs   *packReader
@@ -97,14 +100,11 @@ func Open(ctx context.Context, b storage.Bucket, o OpenOptions) (*Repository, er
 	if err != nil {
 		return nil, err
 	}
-	master, err := unlock(ctx, b, header.Repository, o)
+	key, err := unlock(ctx, b, header.Repository, o.Fingerprint, o)
 	if err != nil {
 		return nil, err
 	}
-	if o.Fingerprint != "" && o.Fingerprint != master.Fingerprint() {
-		return nil, fmt.Errorf("open %s: fingerprint is %s: %w", b, master.Fingerprint(), ErrFingerprint)
-	}
-	r := &Repository{bucket: b, header: header, keys: seal.Derive(master, header.Repository), verify: !o.SkipVerify,
+	r := &Repository{bucket: b, header: header, keys: seal.Derive(key.master, header.Repository), slot: key.slot, verify: !o.SkipVerify,
 		limits: o.Limits.orDefaults(), inMemory: o.CacheDir == ""}
 	cacheDir := ""
 	if o.CacheDir != "" {

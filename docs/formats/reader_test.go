@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"math/bits"
+	"strings"
 	"testing"
 
 	"filippo.io/age"
@@ -32,6 +33,9 @@ type reader struct {
 	contents   map[byte][]byte // by class
 	catalog    []byte
 	cut        []byte
+
+	slot  string // the ID of the key slot
+	label string // as sealed in its name, in hex digits
 
 	blobs     map[name]place
 	snapshots []snapshotRecord
@@ -78,6 +82,7 @@ func newReader(t *testing.T, bucket fs.FS, password string) *reader {
 	r.repository, err = hex.DecodeString(head.Repository)
 	r.check(err)
 	r.derive(r.master(password))
+	r.slotLabel()
 	r.journal(blake3.Sum256(header))
 	return r
 }
@@ -117,7 +122,9 @@ func (r *reader) master(password string) []byte {
 	r.check(err)
 	r.want(len(slots) == 1, "%d key slots", len(slots))
 	slot := r.file(slots[0])
-	r.want(slots[0] == fmt.Sprintf("keys/%x", blake3.Sum256(slot)), "name of %s", slots[0])
+	id, label, _ := strings.Cut(slots[0], "-")
+	r.want(id == fmt.Sprintf("keys/%x", blake3.Sum256(slot)) && len(label) == 2*(12+40+16), "name of %s", slots[0])
+	r.slot, r.label = strings.TrimPrefix(id, "keys/"), label
 	identity, err := age.NewScryptIdentity(password)
 	r.check(err)
 	plain, err := age.Decrypt(bytes.NewReader(slot), identity)
@@ -131,6 +138,14 @@ func (r *reader) master(password string) []byte {
 	r.decode(raw, &content)
 	r.want(bytes.Equal(content.Repository, r.repository), "the slot is of repository %x", content.Repository)
 	return content.Master
+}
+
+// slotLabel opens the label in the slot's name, which is empty unless one was given.
+func (r *reader) slotLabel() {
+	sealed, err := hex.DecodeString(r.label)
+	r.check(err)
+	label := r.unsealCatalog("key slot", r.slot, sealed)
+	r.want(bytes.Equal(label, make([]byte, 40)), "label %q", label)
 }
 
 func (r *reader) derive(master []byte) {
