@@ -93,10 +93,6 @@ func (s *specimen) init(t testing.TB) {
 	if s.repo, err = s.open(s.bucket); err != nil {
 		t.Fatal(err)
 	}
-	master, err := unlock(ctx, s.bucket, s.repo.ID(), s.options())
-	if err != nil {
-		t.Fatal(err)
-	}
 	other, err := age.GenerateX25519Identity()
 	if err != nil {
 		t.Fatal(err)
@@ -106,11 +102,7 @@ func (s *specimen) init(t testing.TB) {
 		t.Fatal(err)
 	}
 	for _, to := range []age.Recipient{other.Recipient(), withPassword} {
-		slot, err := seal.SealSlot(master, s.repo.ID(), to)
-		if err == nil {
-			err = s.bucket.Create(ctx, keyFolder+seal.HashOf(slot).String(), slot)
-		}
-		if err != nil {
+		if _, err := s.repo.AddSlot(ctx, SlotOptions{Recipient: to}); err != nil {
 			t.Fatal(err)
 		}
 	}

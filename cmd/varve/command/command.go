@@ -133,7 +133,7 @@ Exit codes: 0 done; 1 failed, nothing changed; 2 usage; 3 incomplete; 4 reposito
 	c.PersistentFlags().VarP(&a.output, "output", "o", "how results are shown: table, json or yaml")
 	a.repository.add(c)
 	c.AddGroup(&cobra.Group{ID: "nouns", Title: "What there is:"})
-	for _, noun := range []*cobra.Command{a.backup(), a.restore(), a.snapshot(), a.repo()} {
+	for _, noun := range []*cobra.Command{a.backup(), a.restore(), a.snapshot(), a.repo(), a.key()} {
 		noun.GroupID = "nouns"
 		c.AddCommand(noun)
 	}

@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"os"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -35,7 +34,7 @@ func (a *app) completeSnapshots(first int) cobra.CompletionFunc {
 
 // snapshotNames returns what snapshots can be called, or nothing where that would need a question.
 func (a *app) snapshotNames(ctx context.Context) (names []string) {
-	if a.repository.passwordFile == "" && os.Getenv(passwordVariable) == "" {
+	if a.repository.named() == (credentials{}) {
 		return nil
 	}
 	err := a.withRepository(ctx, func(s *session) error {

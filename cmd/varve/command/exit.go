@@ -16,6 +16,7 @@ import (
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/pack"
 	"github.com/varve-dev/varve/repo/seal"
+	"github.com/varve-dev/varve/repo/seal/kms"
 	"github.com/varve-dev/varve/repo/storage"
 	"github.com/varve-dev/varve/repo/storage/dial"
 	"github.com/varve-dev/varve/snapshot"
@@ -98,6 +99,14 @@ func causes() []cause {
 		{repo.ErrSuperseded, exitPrecondition, "run it again: it stores only what is missing"},
 		{journal.ErrRolledBack, exitPrecondition, "was an old copy of the bucket put in its place? If that was meant, go on with another --cache-dir"},
 		{journal.ErrLost, exitChanged, "this store is not safe for several writers"},
+		{kms.ErrBadURL, exitUsage, ""},
+		{seal.ErrBadKey, exitUsage, "age-keygen makes a pair of keys"},
+		{kms.ErrUnavailable, exitUnreachable, "are the provider's credentials there, and may they use the key?"},
+		{kms.ErrMismatch, exitWrongKey, "is it the key that the slot was made for? varve key list shows it to who can open the repository"},
+		{repo.ErrNoSlot, exitUsage, "varve key list shows the slots"},
+		{repo.ErrLastSlot, exitPrecondition, "add another one first: varve key add"},
+		{repo.ErrOwnSlot, exitPrecondition, "open the repository by another slot, or say --force"},
+		{repo.ErrTooManySlots, exitPrecondition, "varve key list shows them, and varve key remove takes one away"},
 		{repo.ErrFingerprint, exitWrongKey, "somebody may have put another repository in the place of yours"},
 		{repo.ErrWrongKey, exitWrongKey, "check --password-file, and that this is the repository you mean; an altered varve.json looks like this, too"},
 		{seal.ErrWrongKey, exitWrongKey, ""},

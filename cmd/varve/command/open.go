@@ -21,14 +21,17 @@ const repositoryVariable = "VARVE_REPOSITORY"
 
 // repositoryFlags say which repository is meant and how it is opened.
 type repositoryFlags struct {
-	url, passwordFile, fingerprint, cacheDir string
-	noCache                                  bool
+	url, fingerprint, cacheDir string
+	credentials                credentials
+	noCache                    bool
 }
 
 func (f *repositoryFlags) add(c *cobra.Command) {
 	flags := c.PersistentFlags()
 	flags.StringVar(&f.url, "repo", "", "the `URL` of the repository: dir:///path, /path or ./path (default $"+repositoryVariable+")")
-	flags.StringVar(&f.passwordFile, "password-file", "", "the `FILE` that holds the password (default $"+passwordVariable+", else ask)")
+	flags.StringVar(&f.credentials.passwordFile, "password-file", "", "the `FILE` that holds the password (default $"+passwordVariable+", else ask)")
+	flags.StringVar(&f.credentials.identityFile, "identity-file", "", "the `FILE` that holds age identities, in place of a password (default $"+identityVariable+")")
+	flags.StringVar(&f.credentials.kms, "kms", "", "the `URL` of the KMS key, in place of a password, as given to key add (default $"+keeperVariable+")")
 	flags.StringVar(&f.fingerprint, "fingerprint", "", "the master key's `FINGERPRINT` as init showed it; another key is refused")
 	flags.StringVar(&f.cacheDir, "cache-dir", "", "the `FOLDER` of the local cache (default varve in the user's cache folder)")
 	flags.BoolVar(&f.noCache, "no-cache", false, "keep no local cache: the index is read each time, and a rollback goes unnoticed")
@@ -85,17 +88,15 @@ func (a *app) withRepository(ctx context.Context, use func(*session) error) (err
 			err = fmt.Errorf("close %s: %w", bucket, e)
 		}
 	}()
-	password, err := a.password(ctx)
-	if err != nil {
+	return a.withCredentials(ctx, func(o repo.OpenOptions) error {
+		s, err := a.open(ctx, bucket, o)
+		if err != nil {
+			return err
+		}
+		err = use(s)
+		a.warnOfCache(s) // whose disk may have become full meanwhile
 		return err
-	}
-	s, err := a.open(ctx, bucket, password)
-	if err != nil {
-		return err
-	}
-	err = use(s)
-	a.warnOfCache(s) // whose disk may have become full meanwhile
-	return err
+	})
 }
 
 // misnamed helps with a folder that was given without a dot in front. What may hold a secret is not shown.
@@ -114,10 +115,10 @@ func refused(err error) error {
 	return err
 }
 
-func (a *app) open(ctx context.Context, bucket *meter.Bucket, password string) (*session, error) {
-	r, err := repo.Open(ctx, bucket, repo.OpenOptions{
-		Password: password, Fingerprint: a.repository.fingerprint, CacheDir: a.cache(), Limits: a.Limits,
-	})
+// open opens the repository by credentials and the flags.
+func (a *app) open(ctx context.Context, bucket *meter.Bucket, o repo.OpenOptions) (*session, error) {
+	o.Fingerprint, o.CacheDir, o.Limits = a.repository.fingerprint, a.cache(), a.Limits
+	r, err := repo.Open(ctx, bucket, o)
 	if err != nil {
 		return nil, refused(err)
 	}

@@ -24,41 +24,39 @@ const (
 	minPassword = 8 // characters
 )
 
-// password returns the password from its file or else from whoever sits at the terminal. It is never
-// an argument or an environment variable: other users of the machine see those.
-func (a *app) password(ctx context.Context) (string, error) {
-	return a.passwordBy(ctx, false)
-}
-
-// newPassword is password for a repository to be made: it is asked for twice, and refused if it is one
-// that somebody else would try.
-func (a *app) newPassword(ctx context.Context) (string, error) {
-	p, err := a.passwordBy(ctx, true)
-	if err != nil {
-		return "", err
-	}
-	return p, refuseWeak(p)
-}
-
-func (a *app) passwordBy(ctx context.Context, twice bool) (string, error) {
-	file := a.repository.passwordFile
-	if file == "" {
-		file = os.Getenv(passwordVariable)
-	}
+// newPassword returns a password that is to open a repository from now on, from a file or from whoever
+// sits at the terminal, who is asked for it twice. One that somebody else would try is refused. It is
+// never an argument or an environment variable: other users of the machine see those.
+func (a *app) newPassword(ctx context.Context, file string, q question) (string, error) {
 	if file != "" {
-		return readPassword(file)
+		p, err := readPassword(file)
+		if err != nil {
+			return "", err
+		}
+		return p, refuseWeak(p)
 	}
+	q.twice = true
+	return a.askFor(ctx, q)
+}
+
+// question asks for a password.
+type question struct {
+	prompt  string
+	twice   bool   // it is a new one
+	instead string // how to answer without a terminal
+}
+
+func (a *app) askFor(ctx context.Context, q question) (string, error) {
 	screen, closeScreen := a.screen()
 	if screen == nil {
-		return "", failure{err: errors.New("no password: there is no terminal to ask for it"), code: exitUsage,
-			hint: "give --password-file FILE, or set " + passwordVariable}
+		return "", failure{err: errors.New("no password: there is no terminal to ask for it"), code: exitUsage, hint: "give " + q.instead}
 	}
 	defer closeScreen()
-	p, err := a.ask(ctx, screen, "Password: ")
-	if err == nil && twice {
+	p, err := a.ask(ctx, screen, q.prompt)
+	if err == nil && q.twice {
 		err = refuseWeak(p)
 	}
-	if err != nil || !twice {
+	if err != nil || !q.twice {
 		return p, err
 	}
 	again, err := a.ask(ctx, screen, "Again: ")
@@ -86,20 +84,14 @@ func (a *app) screen() (screen io.Writer, closeScreen func()) {
 
 // readPassword takes a file's content without the end of its last line.
 func readPassword(path string) (string, error) {
-	f, err := os.Open(path)
+	content, err := readSecret(path, maxPassword)
 	if err != nil {
-		return "", usage("read password: %w", err)
-	}
-	content, err := io.ReadAll(io.LimitReader(f, maxPassword+1))
-	if err := errors.Join(err, f.Close()); err != nil {
 		return "", usage("read password: %w", err)
 	}
 	content = bytes.TrimSuffix(bytes.TrimSuffix(content, []byte("\n")), []byte("\r"))
 	switch {
 	case len(content) == 0:
 		return "", usage("read password: %s is empty", path)
-	case len(content) > maxPassword:
-		return "", usage("read password: %s holds more than %d bytes; is it the right file?", path, maxPassword)
 	case bytes.ContainsAny(content, "\n\x00"):
 		return "", usage("read password: %s holds more than one line; is it the right file?", path)
 	}

@@ -35,7 +35,7 @@ Given as --fingerprint, it shows that nobody has put another repository in the p
 			if err != nil {
 				return err
 			}
-			password, err := a.newPassword(c.Context())
+			password, err := a.newPassword(c.Context(), a.repository.named().passwordFile, thePassword)
 			if err != nil {
 				return err
 			}
@@ -47,7 +47,7 @@ Given as --fingerprint, it shows that nobody has put another repository in the p
 			if _, err := repo.Init(c.Context(), b, repo.InitOptions{Password: password, PasswordWork: a.PasswordWork}); err != nil {
 				return err
 			}
-			s, err := a.open(c.Context(), meter.New(b), password) // shows that what was just made opens
+			s, err := a.open(c.Context(), meter.New(b), repo.OpenOptions{Password: password}) // shows that what was just made opens
 			if err != nil {
 				return err
 			}
