@@ -143,12 +143,13 @@ func (s stage) reset() error {
 	return nil
 }
 
-// suffer runs the command under a fault and returns the request that met it, or nothing if the command was
-// done before. A fault that does not kill must be told in a sentence, or harm nothing.
-func (s stage) suffer(at phase, n int) (met string, err error) {
+// suffer runs the command under a fault. It returns the request that met it, or nothing if the command was
+// done before, and whether the command said that all was done. If it could say anything and failed, that
+// must be a sentence.
+func (s stage) suffer(at phase, n int) (met string, done bool, err error) {
 	f := &fault{phase: at, n: n, log: s.path("requests")}
 	if err := os.RemoveAll(f.log); err != nil {
-		return "", err
+		return "", false, err
 	}
 	c, _, stderr := s.place.command(s.t.Context(), s.scenario.command(s.place)...)
 	c.Env = append(c.Env, faultVariable+"="+f.String())
@@ -159,17 +160,16 @@ func (s stage) suffer(at phase, n int) (met string, err error) {
 	}
 	killed := c.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
 	switch {
-	case met != "" && at != full && killed:
-		return met, nil
-	case met != "" && at == full && (err == nil || isClear(stderr.String(), s.path("repository"))):
-		return met, nil
-	case met == "" && err != nil && !killed:
-		err = s.repeated(fmt.Errorf("%w: %s", err, stderr))
+	case err == nil && (met == "" || at == full || at == stuck):
+		return met, true, nil
+	case met != "" && killed && at != full:
+		return met, false, nil
+	case met != "" && at == full && isClear(stderr.String(), s.path("repository")):
+		return met, false, nil
+	case met == "" && !killed && s.repeated(fmt.Errorf("%w: %s", err, stderr)) == nil:
+		return "", true, nil
 	}
-	if err != nil || met != "" {
-		return met, fmt.Errorf("ended with %v: %s", err, stderr)
-	}
-	return "", nil
+	return met, false, fmt.Errorf("ended with %v: %s", err, stderr)
 }
 
 // repeated returns the error of a command that had been run before, unless it may end so.
@@ -192,7 +192,7 @@ func (s stage) count(m phase) int {
 	if err := s.reset(); err != nil {
 		s.t.Fatal(err)
 	}
-	if _, err := s.suffer(never, 0); err != nil {
+	if _, _, err := s.suffer(never, 0); err != nil {
 		s.t.Fatalf("%s without a fault: %v", s.name, err)
 	}
 	log, err := os.ReadFile(s.path("requests"))
@@ -208,9 +208,14 @@ func (s stage) count(m phase) int {
 	return n
 }
 
-// recover shows that nothing was lost and nothing has to be done by hand.
-func (s stage) recover() error {
-	if err := s.intact(s.old); err != nil {
+// recover shows that nothing was lost, not what the command has made either if it said that it was done,
+// and that nothing has to be done by hand.
+func (s stage) recover(done bool) error {
+	there := s.old
+	if done {
+		there = slices.Concat(s.old, s.makes)
+	}
+	if err := s.intact(there); err != nil {
 		return fmt.Errorf("at once: %w", err)
 	}
 	_, err := s.run(s.scenario.command(s.place)...)
@@ -275,7 +280,7 @@ func (p place) restores(snapshot, folder string) error {
 // A command that is killed before, in or after any of its requests has done all of its work or none. What
 // was there stays whole, and the same command succeeds when it is run again.
 func TestCommandsKilledAtAnyRequestHarmNothing(t *testing.T) {
-	faults(t, before, halfway, after)
+	faults(t, before, halfway, after, stuck)
 }
 
 // The same holds for a disk that becomes full at any write, which is told in a sentence.
@@ -296,9 +301,9 @@ func faults(t *testing.T, phases ...phase) {
 					if err := s.reset(); err != nil {
 						t.Fatal(err)
 					}
-					met, err := s.suffer(m, n)
+					met, done, err := s.suffer(m, n)
 					if err == nil && met != "" {
-						err = s.recover()
+						err = s.recover(done)
 					}
 					if err != nil {
 						t.Errorf("%s request %d (%s): %v", m, n, met, err)
@@ -327,17 +332,19 @@ func TestCommandsKilledTwiceHarmNothing(t *testing.T) {
 					t.Fatal(err)
 				}
 				var trace bytes.Buffer
+				done := false
 				var err error
 				for range 2 {
-					m := []phase{before, halfway, after, full}[random.IntN(4)]
-					n, met := 1+random.IntN(most), ""
+					m := []phase{before, halfway, after, stuck, full}[random.IntN(5)]
+					n, met, now := 1+random.IntN(most), "", false
 					if err == nil {
-						met, err = s.suffer(m, n)
+						met, now, err = s.suffer(m, n)
 					}
+					done = done || now
 					fmt.Fprintf(&trace, "%s request %d (%s), then ", m, n, met)
 				}
 				if err == nil {
-					err = s.recover()
+					err = s.recover(done)
 				}
 				if err != nil {
 					t.Errorf("%s: %v", &trace, err)

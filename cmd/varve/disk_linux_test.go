@@ -87,7 +87,7 @@ func (s stage) withRoom(part string, room int64) (full bool, err error) {
 	if err := os.Remove(filler); err != nil {
 		return false, err
 	}
-	return told, s.recover()
+	return told, s.recover(err == nil)
 }
 
 // fillDisk makes a file that leaves so many bytes of its file system free.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/varve-dev/varve/repo/storage"
 	"github.com/varve-dev/varve/repo/storage/dial"
@@ -26,13 +27,17 @@ const (
 	before  phase = "before"  // killed before the request
 	halfway phase = "halfway" // killed while the bytes of an object are written, before it has its name
 	after   phase = "after"   // killed when the request has had its effect, before anybody knows
+	stuck   phase = "stuck"   // killed before the effect, but only when all that does not wait for it is done
 	full    phase = "full"    // from the n-th Create on, the disk is full
 )
 
 // counts reports whether a request of this kind has this phase.
 func (m phase) counts(kind string) bool {
-	return m == never || m == before || m == after || kind == "create"
+	return m == never || m == before || m == after || kind == "create" || kind == "delete" && m == stuck
 }
+
+// stuckTime is long for all that a process does meanwhile.
+const stuckTime = 300 * time.Millisecond
 
 // A fault ends a process, or fills its disk, at the n-th of its requests to all buckets together, from 1.
 // The requests that count are written to a file, one in a line.
@@ -88,6 +93,9 @@ func (f *fault) count(kind, name string) int {
 // at kills the process if its fault is here.
 func (f *fault) at(m phase, n int) {
 	if f.phase == m && f.n == n {
+		if m == stuck {
+			time.Sleep(stuckTime)
+		}
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {} // the signal is on its way
 	}
@@ -102,6 +110,7 @@ type failing struct {
 func (b *failing) Create(ctx context.Context, name string, data []byte) error {
 	n := b.fault.count("create", name)
 	b.fault.at(before, n)
+	b.fault.at(stuck, n)
 	if b.fault.phase == full && n >= b.fault.n {
 		return fmt.Errorf("create %s: %w", name, &fs.PathError{Op: "write", Path: b.path(name), Err: syscall.ENOSPC})
 	}
@@ -146,6 +155,7 @@ func (b *failing) List(ctx context.Context, prefix, startAfter string) iter.Seq2
 func (b *failing) Delete(ctx context.Context, name string) error {
 	n := b.fault.count("delete", name)
 	b.fault.at(before, n)
+	b.fault.at(stuck, n)
 	err := b.Bucket.Delete(ctx, name)
 	b.fault.at(after, n)
 	return err
