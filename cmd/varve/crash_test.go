@@ -30,6 +30,7 @@ type scenario struct {
 	history func(p place)                      // what came before; snapshots are named like the folders they hold
 	command func(p place) []string             // the command under test
 	makes   []string                           // snapshots that it makes
+	takes   []string                           // snapshots that it forgets
 	again   func(p place, failure error) error // what a failed repetition may mean; nil: nothing may fail
 }
 
@@ -50,6 +51,12 @@ func scenarios() []scenario {
 		history: twoBackups,
 		command: func(p place) []string { return p.backupOf("three") },
 		makes:   []string{"three"},
+	}, {
+		name:    "forget",
+		history: twoBackups,
+		command: func(place) []string { return []string{"snapshot", "forget", "one"} },
+		takes:   []string{"one"},
+		again:   isForgotten,
 	}}
 }
 
@@ -61,6 +68,14 @@ func isThere(p place, failure error) error {
 	}
 	_, err := p.run("repo", "info")
 	return err
+}
+
+// isForgotten takes the answer of a repeated forget that there is nothing to do.
+func isForgotten(_ place, failure error) error {
+	if strings.Contains(failure.Error(), "the snapshot is forgotten since") {
+		return nil
+	}
+	return failure
 }
 
 func twoBackups(p place) {
@@ -208,48 +223,48 @@ func (s stage) count(m phase) int {
 	return n
 }
 
-// recover shows that nothing was lost, not what the command has made either if it said that it was done,
-// and that nothing has to be done by hand.
+// recover shows that nothing was lost, nor what the command has done if it said so, and that nothing has to
+// be done by hand.
 func (s stage) recover(done bool) error {
-	there := s.old
-	if done {
-		there = slices.Concat(s.old, s.makes)
-	}
-	if err := s.intact(there); err != nil {
+	if err := s.intact(done); err != nil {
 		return fmt.Errorf("at once: %w", err)
 	}
 	_, err := s.run(s.scenario.command(s.place)...)
 	if err := s.repeated(err); err != nil {
 		return fmt.Errorf("the same command again: %w", err)
 	}
-	if err := s.intact(slices.Concat(s.old, s.makes)); err != nil {
+	if err := s.intact(true); err != nil {
 		return fmt.Errorf("after the same command again: %w", err)
 	}
 	return nil
 }
 
-// intact checks all data and restores all snapshots, which must be what was backed up. Those of the given
-// names must be there.
-func (s stage) intact(names []string) error {
-	if len(names) == 0 {
-		return nil
+// intact checks all data and restores all snapshots, which must be what was backed up: those that were there
+// before the command, and if the command is done, those that it makes and not those that it takes.
+func (s stage) intact(done bool) error {
+	if len(s.old) == 0 && !done {
+		return nil // there may be no repository
 	}
 	report, err := s.check()
 	if err != nil || len(report.Findings) > 0 {
 		return fmt.Errorf("findings: %v (%w)", report.Findings, err)
 	}
-	there, err := s.snapshots()
+	all, err := s.snapshots()
 	if err != nil {
 		return err
 	}
-	for _, one := range there {
+	there := map[string]bool{}
+	for _, one := range all {
 		if err := s.restores(one.ID, one.Name); err != nil {
 			return err
 		}
-		names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == one.Name })
+		there[one.Name] = true
 	}
-	if len(names) > 0 {
-		return fmt.Errorf("snapshots %q are gone", names)
+	for _, name := range slices.Concat(s.old, s.makes) {
+		taken, made := slices.Contains(s.takes, name), slices.Contains(s.makes, name)
+		if there[name] && taken && done || !there[name] && !taken && (!made || done) {
+			return fmt.Errorf("done %v, and snapshot %s is there %v", done, name, there[name])
+		}
 	}
 	return nil
 }
