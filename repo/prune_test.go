@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -601,4 +602,37 @@ func TestPartThatWasPrunedSupersedes(t *testing.T) {
 	if _, err := w.Commit(t.Context(), c); !errors.Is(err, ErrSuperseded) {
 		t.Errorf("commit: %v, want ErrSuperseded", err)
 	}
+}
+
+func TestMergeThatLostItsEntryIsTakenUpAgain(t *testing.T) { synctest.Test(t, loseMergeEntry) }
+
+func loseMergeEntry(t *testing.T) {
+	b := mem.New()
+	initialise(t, b)
+	options := OpenOptions{Password: password, Limits: Limits{Loose: 100}}
+	r, err := Open(t.Context(), b, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	segmented(t, r, mergeAtOnce)
+	crashing, err := Open(t.Context(), b.View(func(_ context.Context, op mem.Op) mem.Fault {
+		if op.Kind == mem.Create && strings.HasPrefix(op.Name, journal.Folder) {
+			return mem.Fault{Err: context.Canceled}
+		}
+		return mem.Fault{}
+	}), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := len(objects(t, b, journal.SegmentFolder))
+	if _, err := crashing.Prune(t.Context(), atOnce); err == nil {
+		t.Fatal("a prune whose entry was not stored has succeeded")
+	}
+	if now := len(objects(t, b, journal.SegmentFolder)); now != before+1 {
+		t.Fatalf("%d segments lie in the bucket, want one more than %d", now, before)
+	}
+	if report := prune(t, r, atOnce); report.MergedInto != 1 {
+		t.Errorf("report: %+v, want the segments merged", report)
+	}
+	mustBeClean(t, reopen(t, b, ""))
 }

@@ -35,7 +35,8 @@ func (p *pruning) drop(ctx context.Context) error {
 	return p.commit(ctx, func(s *journal.State) (e journal.Entry, err error) {
 		prune := &journal.Prune{Drop: p.stillIdle(s, p.plan.drop, journal.RetiredPack)}
 		for _, name := range p.plan.orphans {
-			if !s.Needs(name) && !s.IsGivenUp(name) {
+			merged := p.plan.merge != nil && p.plan.merge.info.Name == name // left by an earlier try, and taken up again
+			if !s.Needs(name) && !s.IsGivenUp(name) && !merged {
 				prune.Orphans = append(prune.Orphans, name)
 			}
 		}

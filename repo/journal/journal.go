@@ -156,6 +156,9 @@ func (j *Journal) take(ctx context.Context, s start) (err error) {
 		return err
 	}
 	e, err := open(j.keys, n, s.data)
+	if errors.Is(err, ErrDamaged) { // on its way, perhaps
+		e, err = j.read(ctx, n)
+	}
 	if err != nil {
 		return err
 	}

@@ -459,3 +459,23 @@ func TestEntryListsNoMoreThanItCanHold(t *testing.T) {
 		}
 	}
 }
+
+func TestBitThatFlipsOnTheWayEndsNoCommit(t *testing.T) {
+	for reads := range 4 {
+		b := mem.New()
+		begun(t, b)
+		asked := 0
+		flipping := newJournal(b.View(func(_ context.Context, op mem.Op) mem.Fault {
+			if op.Kind != mem.Get {
+				return mem.Fault{}
+			}
+			if asked++; asked-1 == reads {
+				return mem.Fault{Flip: 1000}
+			}
+			return mem.Fault{}
+		}))
+		if _, err := flipping.Commit(t.Context(), func(*State) (Draft, error) { return Draft{Entry: snapshot(1)}, nil }); err != nil {
+			t.Errorf("flip in read %d: %v", reads, err)
+		}
+	}
+}
