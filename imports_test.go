@@ -54,7 +54,7 @@ var floors = []floor{
 		[]string{"kube/backup", "kube/restore"},
 		"the use cases from end to end; they take a plain plan and know neither flags nor custom resources",
 	}, {
-		nil, // the controller and the benchmarks will live here
+		[]string{"bench"}, // and the controller, when it comes
 		"those who decide when a use case runs; they never touch packs, keys or trees",
 	}, {
 		[]string{"cmd/varve/command"},
