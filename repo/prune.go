@@ -120,7 +120,7 @@ type pruning struct {
 
 // Prune takes back the space that no live snapshot needs. It refuses with [ErrDamaged] when something
 // that a live snapshot needs is missing, and with [ErrMassDrop] when it would drop too much at once; both
-// before it has changed anything.
+// before it has changed anything. The report of a prune that would drop too much is its plan.
 func (r *Repository) Prune(ctx context.Context, o PruneOptions) (PruneReport, error) {
 	if o.MaxDrop == 0 {
 		o.MaxDrop = DefaultMaxDrop
@@ -154,9 +154,9 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions) (PruneReport, er
 }
 
 func (p *pruning) run(ctx context.Context) error {
-	steps := []func(context.Context) error{p.begin, p.list, p.markAll, p.makePlan}
+	steps := []func(context.Context) error{p.begin, p.list, p.markAll, p.makePlan, p.guard}
 	if !p.options.DryRun {
-		steps = append(steps, p.guard, p.retire, p.repack, p.drop, p.sweep)
+		steps = append(steps, p.retire, p.repack, p.drop, p.sweep)
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {

@@ -321,8 +321,10 @@ func TestPruneStopsBeforeAMassDrop(t *testing.T) {
 	forgetAll(t, r, all)
 	prune(t, r, PruneOptions{})
 	before := objects(t, b, "")
-	if _, err := r.Prune(t.Context(), PruneOptions{}); !errors.Is(err, ErrMassDrop) {
-		t.Errorf("prune: %v, want ErrMassDrop", err)
+	for _, dry := range []bool{true, false} {
+		if plan, err := r.Prune(t.Context(), PruneOptions{DryRun: dry}); !errors.Is(err, ErrMassDrop) || plan.Dropped.Bytes == 0 {
+			t.Errorf("prune, dry %t: %+v, %v, want ErrMassDrop and the plan", dry, plan, err)
+		}
 	}
 	if diff := cmp.Diff(before, objects(t, b, "")); diff != "" {
 		t.Errorf("-before +after\n%s", diff)

@@ -119,9 +119,9 @@ type span time.Duration
 // String implements pflag.Value.
 func (d *span) String() string {
 	if *d == 0 {
-		return ""
+		return "0"
 	}
-	return time.Duration(*d).String()
+	return strings.TrimSuffix(strings.TrimSuffix(time.Duration(*d).String(), "0s"), "0m")
 }
 
 // Type implements pflag.Value.
@@ -135,6 +135,25 @@ func (d *span) Set(s string) error {
 	}
 	*d = span(parsed)
 	return err
+}
+
+// percent is a flag for a share, written as 50 or 50%.
+type percent float64
+
+// String implements pflag.Value.
+func (p *percent) String() string { return strconv.FormatFloat(100*float64(*p), 'g', 6, 64) + "%" }
+
+// Type implements pflag.Value.
+func (p *percent) Type() string { return "PERCENT" }
+
+// Set implements pflag.Value.
+func (p *percent) Set(s string) error {
+	n, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
+	if err != nil || !(n >= 0 && n <= 100) {
+		return fmt.Errorf("%q is no share from 0 to 100%%", s)
+	}
+	*p = percent(n / 100)
+	return nil
 }
 
 // cutPair takes OLD:NEW apart.
