@@ -43,8 +43,11 @@ func folderBody(folder int, set uint8) []byte {
 // evolve draws the picture of the next backup from that of its parent.
 func (p picture) evolve(r *rand.Rand) picture {
 	for i := range p {
-		if r.IntN(4) == 0 {
+		switch r.IntN(5) {
+		case 0:
 			p[i] = uint8(r.IntN(1 << files))
+		case 1:
+			p[i] = 0
 		}
 	}
 	return p
@@ -66,10 +69,11 @@ type source struct {
 }
 
 // write stores a picture, but for the folders that stand in a parent as they are.
-func write(ctx context.Context, w *repo.Writer, p picture, id journal.SnapshotID, parents []source) (manifest blob.Ref, s whole, inherits []journal.SnapshotID, err error) {
+func write(ctx context.Context, t *task, w *repo.Writer, p picture, id journal.SnapshotID, parents []source) (manifest blob.Ref, s whole, inherits []journal.SnapshotID, err error) {
 	s = whole{id: id, picture: p}
 	var links []blob.Ref
 	for i, set := range p {
+		t.linger()
 		if set == 0 {
 			continue
 		}
@@ -110,7 +114,7 @@ type errWrong struct{ what string }
 func (e errWrong) Error() string { return "wrong bytes: " + e.what }
 
 // restore reads a snapshot and compares it with what was written.
-func restore(ctx context.Context, r *repo.Repository, manifest blob.ID, want picture, id journal.SnapshotID) error {
+func restore(ctx context.Context, t *task, r *repo.Repository, manifest blob.ID, want picture, id journal.SnapshotID) error {
 	top, err := r.ReadNode(ctx, blob.Ref{Class: blob.Manifest, ID: manifest})
 	if err != nil {
 		return err
@@ -123,6 +127,7 @@ func restore(ctx context.Context, r *repo.Repository, manifest blob.ID, want pic
 		if set == 0 {
 			continue
 		}
+		t.rest()
 		if len(links) == 0 {
 			return errWrong{fmt.Sprintf("folder %d is missing", folder)}
 		}

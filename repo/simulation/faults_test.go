@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/storage/mem"
 )
@@ -21,7 +22,9 @@ const (
 // The names of all faults, each of which occurs in the runs of one test.
 var faultNames = []string{
 	"create refused", "create without an answer", "create throttled", "create comes late", "create comes twice", "create is a lie",
+	"delete refused", "delete without an answer", "delete comes late", "delete comes twice",
 	"get refused", "get throttled", "get flips a bit", "get is short",
+	"stat refused",
 	"list refused", "list breaks off", "list is stale",
 	"crash before", "crash after",
 	"pause", "jump",
@@ -31,10 +34,12 @@ var faultNames = []string{
 var paths = []string{
 	"snapshot relies on others' packs", "snapshot inherits", "adopt", "backup was made before",
 	"deposit", "session ends without a snapshot", "inline pack", "pack", "segment", "checkpoint",
-	"forget", "unforget", "hold", "release",
+	"forget", "unforget", "unforget looks for what is left", "hold", "release",
+	"prune", "a prune marks again", "retire", "repack", "drop", "orphans are dropped", "segments are merged", "inline pack is given up",
+	"pack is revived by a snapshot", "pack is revived by a prune", repo.ErrSuperseded.Error(), repo.ErrGone.Error(),
 	"a pack rots", "damaged copy is marked", "damage is healed",
 	"a cache of an older image", "late effect lands",
-	"restore", "check",
+	"restore", "a read finds its pack elsewhere", "check", "a checkpoint is read",
 }
 
 // faultFor draws what happens to a request.

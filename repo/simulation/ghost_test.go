@@ -11,7 +11,6 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/pack"
@@ -45,13 +44,6 @@ func newGhost(w *world) *ghost {
 		known: map[journal.SnapshotID]whole{}, released: map[journal.SnapshotID]bool{},
 		uids: map[string]journal.SnapshotID{}, copies: map[blob.Ref][]uint32{}, tables: map[blob.Hash][]blob.Row{},
 		rotten: map[blob.Hash]bool{}, excused: map[blob.Ref]bool{}, marked: map[blob.Ref]bool{}}
-}
-
-// limits are so small that a few kilobytes make packs, deposits, segments and checkpoints.
-var limits = repo.Limits{Pack: 500, Inline: 1800, Deposit: 2, Loose: 30, Checkpoint: 12}
-
-func options() repo.OpenOptions {
-	return repo.OpenOptions{Identities: []age.Identity{slot{}}, Limits: limits}
 }
 
 // slot stands for a password: it opens every key slot at no cost.
@@ -240,10 +232,33 @@ func (g *ghost) whole(ctx context.Context) error {
 		}
 	}
 	for _, l := range g.state.Snapshots {
-		for _, ref := range g.known[l.ID].blobs {
-			if err := g.hasCopy(ref, good); err != nil {
-				return fmt.Errorf("snapshot %v: %w", l.ID, err)
-			}
+		if err := g.reaches(g.known[l.ID], good); err != nil {
+			return fmt.Errorf("snapshot %v: %w", l.ID, err)
+		}
+	}
+	return nil
+}
+
+// reaches looks for all blobs of a snapshot. What lies beneath a node that is lost is excused as well:
+// nobody can tell any more that it is needed.
+func (g *ghost) reaches(s whole, good []bool) error {
+	var lost []blob.Ref // nodes above the blob at hand
+	for _, ref := range s.blobs {
+		switch ref.Class {
+		case blob.Tree:
+			lost = slices.DeleteFunc(lost, func(above blob.Ref) bool { return above.Class == blob.Tree })
+		case blob.Manifest:
+			lost = nil
+		}
+		err := g.hasCopy(ref, good)
+		if err != nil && len(lost) > 0 {
+			g.excused[ref], err = true, nil
+		}
+		if err != nil {
+			return err
+		}
+		if g.excused[ref] && ref.Class.HasLinks() {
+			lost = append(lost, ref)
 		}
 	}
 	return nil
@@ -282,16 +297,17 @@ func (g *ghost) paths(e *journal.Stored) {
 			g.world.counts[what]++
 		}
 	}
+	some := func(p *journal.Packs) bool { return p != nil && !p.IsEmpty() }
 	inline := func(p *journal.Packs) bool {
-		return p != nil && slices.ContainsFunc(p.ToArray(), func(n uint32) bool { return g.state.Packs[n].Inline > 0 })
+		return some(p) && slices.ContainsFunc(p.ToArray(), func(n uint32) bool { return g.state.Packs[n].Inline > 0 })
 	}
 	for _, s := range e.Snapshots {
 		saw("snapshot", true)
 		saw("snapshot relies on others' packs", s.Refs != nil)
 		saw("snapshot inherits", len(s.Inherits) > 0)
 		saw("adopt", len(s.Adopts) > 0)
-		saw("pack is revived by a snapshot", e.Revive != nil)
 	}
+	saw("pack is revived by a snapshot", some(e.Revive) && e.Prune == nil)
 	for _, a := range e.Add {
 		saw("inline pack", a.Inline)
 		saw("pack", !a.Inline)
@@ -301,17 +317,20 @@ func (g *ghost) paths(e *journal.Stored) {
 	saw("checkpoint", e.Checkpoint != nil)
 	saw("forget", len(e.Forget) > 0)
 	saw("unforget", len(e.Unforget) > 0)
+	for _, u := range e.Unforget {
+		saw("unforget looks for what is left", u.Refs != nil)
+	}
 	saw("hold", len(e.Hold) > 0)
 	saw("release", len(e.Release) > 0)
 	saw("damaged copy is marked", len(e.Damaged) > 0)
 	if p := e.Prune; p != nil {
-		saw("retire", p.Retire != nil)
+		saw("retire", some(p.Retire))
 		saw("inline pack is given up", inline(p.Retire))
-		saw("drop", p.Drop != nil)
+		saw("drop", some(p.Drop))
 		saw("orphans are dropped", len(p.Orphans) > 0)
 		saw("segments are merged", len(p.Segments) > 0)
 		saw("repack", len(e.Add) > 0)
-		saw("pack is revived by a prune", e.Revive != nil)
+		saw("pack is revived by a prune", some(e.Revive))
 	}
 }
 

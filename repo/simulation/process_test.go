@@ -5,8 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
+
+	"filippo.io/age"
 
 	"github.com/varve-dev/varve/repo"
+	"github.com/varve-dev/varve/repo/journal"
+	"github.com/varve-dev/varve/repo/storage"
 	"github.com/varve-dev/varve/repo/storage/mem"
 )
 
@@ -19,9 +24,12 @@ type process struct {
 	ctx         context.Context
 	die         context.CancelFunc
 	pausedUntil int
-	faults      int // that it has met
+	faults      int  // that it has met
+	misses      int  // packs that were not where it looked
+	reads       bool // it must change nothing
 	crashed     bool
 	cache       string
+	limits      repo.Limits
 }
 
 func (p *process) String() string { return fmt.Sprintf("%s#%d", p.name, p.number) }
@@ -32,6 +40,9 @@ func (p *process) intercept(ctx context.Context, op mem.Op) mem.Fault {
 		return mem.Fault{Err: mem.ErrCrashed}
 	}
 	w := p.world
+	if p.reads && (op.Kind == mem.Create || op.Kind == mem.Delete) {
+		w.fail("%v only reads, and asks for %s %s", p, op.Kind, op.Name)
+	}
 	r := &request{process: p, op: op, answer: make(chan mem.Fault, 1)}
 	w.mu.Lock()
 	w.waiting = append(w.waiting, r)
@@ -47,7 +58,10 @@ func (p *process) intercept(ctx context.Context, op mem.Op) mem.Fault {
 }
 
 // bucket is the view of a process. A lie of the store is an error that the process does not get to see.
-type bucket struct{ *mem.Bucket }
+type bucket struct {
+	*mem.Bucket
+	process *process
+}
 
 var errLie = errors.New("the store says yes and forgets")
 
@@ -59,7 +73,18 @@ func (b bucket) Create(ctx context.Context, name string, data []byte) error {
 	return err
 }
 
-func (p *process) bucket() bucket { return bucket{p.world.store.View(p.intercept)} }
+func (b bucket) Get(ctx context.Context, name string, offset, length int64) ([]byte, error) {
+	data, err := b.Bucket.Get(ctx, name, offset, length)
+	switch {
+	case strings.HasPrefix(name, journal.PackFolder) && errors.Is(err, storage.ErrNotFound):
+		b.process.misses++
+	case strings.HasPrefix(name, journal.CheckpointFolder) && err == nil:
+		b.process.world.count("a checkpoint is read")
+	}
+	return data, err
+}
+
+func (p *process) bucket() bucket { return bucket{p.world.store.View(p.intercept), p} }
 
 // task is a role that lives through one process after another.
 type task struct {
@@ -78,7 +103,7 @@ func (t *task) life(calm bool, work func(*process) error, may ...error) (ended b
 	w.mu.Unlock()
 	p.ctx, p.die = context.WithCancel(context.Background())
 	defer p.die()
-	p.cache = w.caches.choose(t)
+	p.cache, p.limits = w.caches.choose(t), drawLimits(t.rand)
 	err := work(p)
 	if w.failed() {
 		return true
@@ -101,9 +126,25 @@ func (t *task) life(calm bool, work func(*process) error, may ...error) (ended b
 	return err == nil
 }
 
+// smallLimits are those with which a few kilobytes make packs, deposits, segments and checkpoints.
+var smallLimits = repo.Limits{Pack: 800, Inline: 1100, Deposit: 1, Loose: 12, Checkpoint: 12}
+
+// drawLimits gives each process its own limits: what one made in an entry, another moves into a pack.
+func drawLimits(r *rand.Rand) repo.Limits {
+	l := smallLimits
+	if r.IntN(2) == 0 {
+		l.Pack, l.Inline = 8*l.Pack, 4*l.Inline
+	}
+	return l
+}
+
+func options(l repo.Limits) repo.OpenOptions {
+	return repo.OpenOptions{Identities: []age.Identity{slot{}}, Limits: l}
+}
+
 // open opens the repository as every process does.
 func (p *process) open() (*repo.Repository, error) {
-	o := options()
+	o := options(p.limits)
 	o.CacheDir = p.cache
 	return repo.Open(p.ctx, p.bucket(), o)
 }

@@ -22,13 +22,28 @@ type role struct {
 var roles = []role{
 	{"writer-1", writer}, {"writer-2", writer}, {"writer-3", writer},
 	{"forgetter", forgetter}, {"unforgetter", unforgetter}, {"holder", holder}, {"damager", damager},
+	{"pruner-1", pruner}, {"pruner-2", pruner},
 	{"restorer-1", restorer}, {"restorer-2", restorer},
 	{"checker", checker},
 }
 
 // wait lets the others work for a while. No two tasks wake in the same nanosecond, which nobody would
 // order.
-func (t *task) wait() { time.Sleep(time.Duration(t.rand.Int64N(int64(20 * time.Second)))) }
+func (t *task) wait() { time.Sleep(time.Duration(t.rand.Int64N(int64(3 * time.Second)))) }
+
+// linger is the time that a source takes now and then, in which the others go on.
+func (t *task) linger() {
+	if t.rand.IntN(3) == 0 {
+		t.wait()
+	}
+}
+
+// rest is the time that somebody takes who reads a backup. At the end of a run nobody waits.
+func (t *task) rest() {
+	if t != nil {
+		t.wait()
+	}
+}
 
 // writer makes backups. One that failed is made again under the same UID, as a controller does, and
 // now and then two machines make the same one at once.
@@ -64,10 +79,11 @@ func backup(t *task, p *process, uid string) (err error) {
 		}
 	}()
 	id := journal.NewSnapshotID()
-	manifest, s, inherits, err := write(ctx, w, next, id, parents)
+	manifest, s, inherits, err := write(ctx, t, w, next, id, parents)
 	if err != nil {
 		return err
 	}
+	t.linger()
 	if t.rand.IntN(10) == 0 {
 		t.world.count("session ends without a snapshot")
 		return nil
@@ -112,16 +128,17 @@ func readParents(ctx context.Context, random *rand.Rand, g *ghost, r *repo.Repos
 
 // forgetter forgets live snapshots that are not held, as a retention does.
 func forgetter(t *task) {
-	for range 5 {
+	for range 6 {
 		t.wait()
 		t.life(false, func(p *process) error {
 			r, err := p.open()
 			if err != nil {
 				return err
 			}
+			rash := t.rand.IntN(8) == 0 // it names held ones too
 			_, err = r.Forget(p.ctx, func(live []journal.Live) (which []journal.Forget) {
 				for _, l := range live {
-					if !l.Held && len(live) > 2 && t.rand.IntN(3) == 0 {
+					if (!l.Held || rash) && len(live) > 1 && t.rand.IntN(2) == 0 {
 						t.world.ghost.release(l.ID)
 						which = append(which, journal.Forget{ID: l.ID, Who: t.name})
 					}
@@ -129,26 +146,24 @@ func forgetter(t *task) {
 				return which
 			})
 			return err
-		})
+		}, repo.ErrHeld)
 	}
 }
 
 // unforgetter brings snapshots back, if they can come.
 func unforgetter(t *task) {
-	for range 3 {
+	for range 5 {
 		t.wait()
 		t.life(false, func(p *process) error {
 			r, err := p.open()
 			if err != nil {
 				return err
 			}
-			var ids []journal.SnapshotID
-			for _, f := range r.Forgotten() {
-				if t.rand.IntN(3) == 0 {
-					ids = append(ids, f.ID)
-				}
+			gone := r.Forgotten()
+			if len(gone) == 0 {
+				return nil
 			}
-			return r.Unforget(p.ctx, ids...)
+			return r.Unforget(p.ctx, gone[t.rand.IntN(len(gone))].ID)
 		}, repo.ErrGone, repo.ErrNoSnapshot)
 	}
 }
@@ -181,7 +196,7 @@ func holder(t *task) {
 
 // damager lets a pack rot. Some time later somebody finds out and says so.
 func damager(t *task) {
-	for range 2 {
+	for range 4 {
 		t.wait()
 		number, ok := t.world.ghost.rot(t.rand)
 		if !ok {
@@ -198,6 +213,33 @@ func damager(t *task) {
 	}
 }
 
+// pruner prunes, in more or less of a hurry.
+func pruner(t *task) {
+	for range 6 {
+		t.wait()
+		o := repo.PruneOptions{MaxDrop: 1, DryRun: t.rand.IntN(8) == 0}
+		o.MinLive = []float64{0, 0.95}[t.rand.IntN(2)]
+		o.Grace = []time.Duration{0, 0, time.Minute, repo.DefaultGrace}[t.rand.IntN(4)]
+		o.OrphanAge = []time.Duration{0, time.Minute, repo.DefaultOrphanAge}[t.rand.IntN(3)]
+		t.life(false, func(p *process) error {
+			p.reads = o.DryRun
+			r, err := p.open()
+			if err != nil {
+				return err
+			}
+			report, err := r.Prune(p.ctx, o)
+			if err != nil {
+				return err
+			}
+			t.world.count("prune")
+			if report.Markings > 1 {
+				t.world.count("a prune marks again")
+			}
+			return nil
+		})
+	}
+}
+
 // restorer restores snapshots and compares. Half of its lives meet no fault: they must succeed, unless
 // the snapshot was forgotten or damaged meanwhile.
 func restorer(t *task) {
@@ -209,6 +251,7 @@ func restorer(t *task) {
 
 func restoreOne(t *task, p *process) error {
 	g := t.world.ghost
+	p.reads = true
 	r, err := p.open()
 	if err != nil {
 		return err
@@ -218,12 +261,15 @@ func restoreOne(t *task, p *process) error {
 		return nil
 	}
 	l := live[t.rand.IntN(len(live))]
-	err = restore(p.ctx, r, l.Manifest, g.pictureOf(l.ID), l.ID)
+	err = restore(p.ctx, t, r, l.Manifest, g.pictureOf(l.ID), l.ID)
 	if wrong, is := errors.AsType[errWrong](err); is {
 		t.world.fail("%s restores %v: %v", p, l.ID, wrong)
 	}
 	if err == nil {
 		t.world.count("restore")
+		if p.misses > 0 {
+			t.world.count("a read finds its pack elsewhere")
+		}
 	} else if errors.Is(err, repo.ErrDamaged) && g.mayBeGone(l.ID) {
 		t.world.count("restore of what is gone")
 		return nil
@@ -236,6 +282,7 @@ func checker(t *task) {
 	for range 2 {
 		t.wait()
 		t.life(t.rand.IntN(2) == 0, func(p *process) error {
+			p.reads = true
 			r, err := p.open()
 			if err != nil {
 				return err

@@ -71,7 +71,7 @@ func (w *world) omit(draw *rand.Rand) {
 		w.off = map[string]bool{}
 	}
 	for _, part := range parts() {
-		if draw.IntN(5) == 0 {
+		if n := draw.IntN(6); n == 0 || n < 3 && part == "damager" {
 			w.off[part] = true
 		}
 	}
@@ -191,17 +191,18 @@ func (w *world) choose() *request {
 		return cmp.Or(a.process.number-b.process.number, cmp.Compare(a.op.Kind, b.op.Kind), cmp.Compare(a.op.Name, b.op.Name),
 			cmp.Compare(a.op.Offset, b.op.Offset), bytes.Compare(a.op.Data, b.op.Data))
 	})
-	r := w.waiting[w.schedule.IntN(len(w.waiting))]
-	if w.chance("pause", 80) && r.process.pausedUntil <= w.steps {
-		r.process.pausedUntil = w.steps + w.schedule.IntN(600)
-	}
-	if r.process.pausedUntil > w.steps {
-		for _, other := range w.waiting {
-			if other.process.pausedUntil <= w.steps {
-				return other
-			}
+	awake := make([]*request, 0, len(w.waiting))
+	for _, r := range w.waiting {
+		if r.process.pausedUntil <= w.steps {
+			awake = append(awake, r)
 		}
-		w.counts["everybody pauses"]++
+	}
+	if len(awake) == 0 {
+		awake = w.waiting // nobody would go on
+	}
+	r := awake[w.schedule.IntN(len(awake))]
+	if w.chance("pause", 80) {
+		r.process.pausedUntil = w.steps + w.schedule.IntN(600)
 	}
 	return r
 }
