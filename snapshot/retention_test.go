@@ -14,6 +14,7 @@ import (
 
 	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/journal"
 )
 
 // noon is the moment at which the tests of retention decide: a Sunday.
@@ -324,6 +325,46 @@ func checkApart(t *testing.T, p Policy, facts []Fact, decided []Decision) {
 		}
 		if diff := cmp.Diff(p.Decide(alone, noon), together); diff != "" {
 			t.Errorf("others decide on group %v: %s", g, diff)
+		}
+	}
+}
+
+// What was decided is what happens: the flood goes, and every genuine snapshot is there and reads.
+func TestFloodIsForgottenAndNothingElse(t *testing.T) {
+	r := newRepository(t)
+	var genuine []ID
+	for i := range 30 {
+		in := at(fmt.Sprint("genuine ", i), "nightly", -i*24*60)
+		in.draft.Complete = true
+		in.files = map[string]map[string]string{"data": {"x": fmt.Sprint(i)}}
+		genuine = append(genuine, backup(t, r, in).ID)
+	}
+	for i := range 300 {
+		in := at(fmt.Sprint("bogus ", i), "minutely", -i)
+		in.draft.Complete = true
+		backup(t, r, in)
+	}
+	facts := ok[Facts](t)(ReadFacts(t.Context(), r))
+	forgotten, err := r.Forget(t.Context(), func(live []journal.Live) (which []journal.Forget) {
+		for _, d := range (Policy{Last: 30}).Decide(facts.Of(live), start.Add(day)) {
+			if !d.Keep {
+				which = append(which, journal.Forget{ID: d.ID, Why: d.Reasons[0]})
+			}
+		}
+		return which
+	})
+	if err != nil || len(forgotten) != 270 || len(r.Snapshots()) != 60 {
+		t.Errorf("%d are forgotten and %d live, %v; want 270 and 60", len(forgotten), len(r.Snapshots()), err)
+	}
+	for i, id := range genuine {
+		s, err := Find(t.Context(), r, id.String())
+		if err != nil {
+			t.Errorf("genuine %d: %v", i, err)
+			continue
+		}
+		e, err := s.Lookup(t.Context(), ok[Address](t)(ParseAddress("volumes/data/x")))
+		if err != nil || string(e.Value) != fmt.Sprint(i) {
+			t.Errorf("genuine %d holds %q, %v", i, e.Value, err)
 		}
 	}
 }

@@ -28,17 +28,24 @@ func (a *app) completeSnapshots(first int) cobra.CompletionFunc {
 		if len(args) >= first {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return a.snapshotNames(c.Context()), cobra.ShellCompDirectiveNoFileComp
+		live := func(s *session) snapshot.Repository { return s }
+		return a.snapshotNames(c.Context(), live), cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
+// completeForgotten lets the shell complete arguments as names of forgotten snapshots.
+func (a *app) completeForgotten(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	forgotten := func(s *session) snapshot.Repository { return graveyardOf(s) }
+	return a.snapshotNames(c.Context(), forgotten), cobra.ShellCompDirectiveNoFileComp
+}
+
 // snapshotNames returns what snapshots can be called, or nothing where that would need a question.
-func (a *app) snapshotNames(ctx context.Context) (names []string) {
+func (a *app) snapshotNames(ctx context.Context, in func(*session) snapshot.Repository) (names []string) {
 	if a.repository.named() == (credentials{}) {
 		return nil
 	}
 	err := a.withRepository(ctx, func(s *session) error {
-		found, _ := snapshot.List(ctx, s, snapshot.Filter{}) // those that can be read are of help
+		found, _ := snapshot.List(ctx, in(s), snapshot.Filter{}) // those that can be read are of help
 		if len(found) > 0 {
 			names = append(names, "latest")
 		}

@@ -23,7 +23,8 @@ only they needed, which it does once that was retired for its grace period. A sn
 varve snapshot list --forgotten shows which there are.`,
 		Example: `  varve snapshot list --forgotten
   varve snapshot unforget 3f2a91c0d2e1`,
-		Args: arguments(1, manySnapshots, "the snapshots to bring back"),
+		Args:              arguments(1, manySnapshots, "the snapshots to bring back"),
+		ValidArgsFunction: a.completeForgotten,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.withRepository(c.Context(), func(s *session) error {
 				var ids []snapshot.ID
