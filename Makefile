@@ -1,6 +1,6 @@
 # Every target is a line or two over the go command; scripts live in the folder that owns what they do.
 
-FUZZTIME = 10s
+FUZZTIME ?= 10s
 SEEDS = 2000
 LINT = go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
 WITH_ASSETS = VARVE_TEST_ASSETS="$$(go -C test run ./assets)"
@@ -8,7 +8,7 @@ WITH_ASSETS = VARVE_TEST_ASSETS="$$(go -C test run ./assets)"
 TEST_PACKAGES = $$(go -C $(CURDIR)/test list -f '{{.Dir}}' ./... | grep -v '/test/kube$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit integration crash sim lint damage fuzz build assets
+.PHONY: help demo test unit integration crash sim lint damage fuzz vectors build assets
 
 help: ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ sim: ## play SEEDS (2000) schedules of faults over the real repository
 
 damage: ## do every damage to repositories of every kind, and look at a thousand healthy ones
 	go test ./repo -run 'Damage|NoAlarm' -damage -v -timeout 60m
+
+vectors: ## write the vectors of the format and the repositories in testdata anew, which version 0 allows
+	go test ./index ./repo ./repo/journal ./repo/pack ./repo/seal ./snapshot ./snapshot/content ./snapshot/files -run 'Vector|Stay|Kept' -update
 
 build: ## build bin/varve
 	go build -o bin/ ./cmd/...

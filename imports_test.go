@@ -20,7 +20,7 @@ type floor struct {
 // from which it sees all that it needs.
 var floors = []floor{
 	{
-		[]string{"chunker", "repo/blob", "repo/fuzztest", "repo/storage"},
+		[]string{"chunker", "repo/blob", "repo/formattest", "repo/storage"},
 		"words that everybody speaks: where contents are cut, how things are named, what a bucket can do; they need nobody",
 	}, {
 		[]string{

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/varve-dev/varve/repo/blob"
-	"github.com/varve-dev/varve/repo/fuzztest"
+	"github.com/varve-dev/varve/repo/formattest"
 )
 
 var update = flag.Bool("update", false, "write the vectors in testdata anew")
@@ -47,7 +47,7 @@ func FuzzParseSegment(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var s *Segment
 		var err error
-		fuzztest.Bounded(t, 2*len(data), func() { s, err = ParseSegment(data) })
+		formattest.Bounded(t, 2*len(data), func() { s, err = ParseSegment(data) })
 		if err != nil {
 			return
 		}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/varve-dev/varve/repo/fuzztest"
+	"github.com/varve-dev/varve/repo/formattest"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/seal"
 	"github.com/varve-dev/varve/repo/storage/mem"
@@ -30,7 +30,7 @@ func FuzzHeader(f *testing.F) {
 	f.Add(raw)
 	f.Add([]byte(`{"format":"varve","version":0,"repository":"00112233445566778899aabbccddeeff","features":["x"]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		fuzztest.Bounded(t, 100*len(raw), func() {
+		formattest.Bounded(t, 100*len(raw), func() {
 			h, err := parseHeader(raw)
 			if err != nil {
 				return
@@ -58,7 +58,7 @@ func FuzzSegmentObject(f *testing.F) {
 		f.Fatalf("%q, %v", plain, err)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		fuzztest.Bounded(t, 10*len(data), func() {
+		formattest.Bounded(t, 10*len(data), func() {
 			if got, err := openSegment(keys, data); err == nil && !bytes.Equal(got, plain) {
 				t.Errorf("it opens to %q", got)
 			}
@@ -136,7 +136,7 @@ func FuzzOpenRepository(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fuzztest.Bounded(t, 64<<20, func() { // 46 objects of 70 KB in all, folded and read three times
+		formattest.Bounded(t, 64<<20, func() { // 46 objects of 70 KB in all, folded and read three times
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			r, err := Open(ctx, torn, OpenOptions{Password: password})

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/storage/mem"
@@ -45,7 +46,6 @@ type history struct {
 	rng   *rand.Rand
 	order []journal.SnapshotID        // live ones
 	held  map[journal.SnapshotID]bool // of these
-	gone  map[journal.SnapshotID][]written
 	contents
 }
 
@@ -55,14 +55,14 @@ type contents [][]byte
 // newHistory lets a handful of clients do what they like.
 func newHistory(t testing.TB, seed uint64) *specimen {
 	t.Helper()
-	s := &specimen{bucket: mem.New(), live: map[journal.SnapshotID][]written{}}
+	s := &specimen{bucket: mem.New(), live: map[journal.SnapshotID][]written{}, gone: map[journal.SnapshotID][]written{}}
 	s.init(t)
-	h := &history{specimen: s, rng: rand.New(rand.NewPCG(seed, 0)), held: map[journal.SnapshotID]bool{}, gone: map[journal.SnapshotID][]written{}}
+	h := &history{specimen: s, rng: rand.New(rand.NewPCG(seed, 0)), held: map[journal.SnapshotID]bool{}}
 	for i := range 8 {
 		h.contents = append(h.contents, noise(seed*100+uint64(i), h.rng.IntN(2000)))
 	}
 	h.backup(t)
-	steps := []func(testing.TB){h.backup, h.backup, h.backup, h.interrupted, h.forget, h.unforget, h.hold}
+	steps := []func(testing.TB){h.backup, h.backup, h.backup, h.interrupted, h.forgets, h.unforgets, h.holds, h.prunes}
 	for range 4 + h.rng.IntN(12) {
 		steps[h.rng.IntN(len(steps))](t)
 	}
@@ -109,33 +109,43 @@ func (h *history) interrupted(t testing.TB) {
 	}
 }
 
-func (h *history) forget(t testing.TB) {
+func (h *history) forgets(t testing.TB) {
 	t.Helper()
 	if id := h.any(); len(h.order) > 1 && !h.held[id] {
-		h.append(t, journal.Entry{Forget: []journal.Forget{{ID: id, Who: "test"}}})
-		h.gone[id] = h.live[id]
-		delete(h.live, id)
+		h.forget(t, id)
 		h.order = slices.DeleteFunc(h.order, func(o journal.SnapshotID) bool { return o == id })
 	}
 }
 
-func (h *history) unforget(t testing.TB) {
+func (h *history) unforgets(t testing.TB) {
 	t.Helper()
-	for id, all := range h.gone {
-		h.append(t, journal.Entry{Unforget: []journal.Unforget{{ID: id}}})
-		h.live[id], h.order = all, append(h.order, id)
+	for id := range h.gone {
+		err := h.repo.Unforget(t.Context(), id)
+		if err == nil {
+			h.live[id], h.order = h.gone[id], append(h.order, id)
+		} else if !errors.Is(err, ErrGone) {
+			t.Fatal(err)
+		}
 		delete(h.gone, id)
 		return
 	}
 }
 
-func (h *history) hold(t testing.TB) {
+func (h *history) holds(t testing.TB) {
 	t.Helper()
 	id := h.any()
 	if h.held[id] {
-		h.append(t, journal.Entry{Release: []journal.SnapshotID{id}})
+		h.release(t, id)
 	} else {
-		h.append(t, journal.Entry{Hold: []journal.SnapshotID{id}})
+		h.hold(t, id)
 	}
 	h.held[id] = !h.held[id]
+}
+
+// prunes retires, copies and drops, perhaps what an interrupted backup has just left, and time goes by.
+func (h *history) prunes(t testing.TB) {
+	t.Helper()
+	some := []time.Duration{0, time.Hour, DefaultOrphanAge}
+	h.prune(t, PruneOptions{Grace: some[h.rng.IntN(3)], OrphanAge: some[h.rng.IntN(3)], MinLive: []float64{0, 1}[h.rng.IntN(2)]})
+	time.Sleep(some[h.rng.IntN(3)]) // of the bubble that the history is in
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/formattest"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/seal"
 	"github.com/varve-dev/varve/repo/storage/mem"
@@ -60,7 +61,7 @@ func repositories(t *testing.T) map[string]*specimen {
 	return map[string]*specimen{"v0-plain": plain, "v0-worked": newSpecimen(t, 2), "v0-damaged": damaged}
 }
 
-// Every repository that was kept is listed, read, checked, backed up into and read again.
+// Every repository that was kept is listed, read, checked, backed up into, pruned and read again.
 func TestKeptRepositoriesStayOfUse(t *testing.T) {
 	if *update {
 		for name, s := range repositories(t) {
@@ -83,11 +84,17 @@ func TestKeptRepositoriesStayOfUse(t *testing.T) {
 				return
 			}
 			before := len(r.Snapshots())
-			backup(t, r, []byte("a chunk of a file"), noise(77, 5000))
+			added, _ := backup(t, r, []byte("a chunk of a file"), noise(77, 5000))
 			r = reopen(t, k.bucket, t.TempDir())
 			mustBeClean(t, r)
 			if len(r.Snapshots()) != before+1 {
 				t.Errorf("%d snapshots after a backup, %d before", len(r.Snapshots()), before)
+			}
+			mustForget(t, r, added.ID)
+			prune(t, r, atOnce)
+			prune(t, r, atOnce)
+			if diff := cmp.Diff(k.says, describe(t, reopen(t, k.bucket, ""))); diff != "" {
+				t.Errorf("pruned, it says otherwise (-kept +now):\n%s", diff)
 			}
 		})
 	}
@@ -199,4 +206,12 @@ func keep(t *testing.T, name string, s *specimen) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// The object of an index segment is sealed as it was when the format was written down; what it seals, package
+// index holds on to.
+func TestSegmentObjectStays(t *testing.T) {
+	v := new(formattest.Vectors)
+	v.Add("object", sealSegment(seal.Derive(seal.Master{1}, seal.RepositoryID{2}), []byte("a segment")))
+	v.Stay(t, "testdata/v0-segment.txt", *update)
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/varve-dev/varve/repo/blob"
-	"github.com/varve-dev/varve/repo/fuzztest"
+	"github.com/varve-dev/varve/repo/formattest"
 	"github.com/varve-dev/varve/repo/seal"
 )
 
@@ -85,7 +85,7 @@ func FuzzOperations(f *testing.F) {
 		sealed := keys.SealCatalog(seal.Entry, sealName(5), ops)
 		data = append(data, byte(len(sealed)), byte(len(sealed)>>8), byte(len(sealed)>>16), 0)
 		data = append(data, sealed...)
-		fuzztest.Bounded(t, amplified*len(ops), func() {
+		formattest.Bounded(t, amplified*len(ops), func() {
 			e, err := open(keys, 5, data)
 			if err != nil {
 				return
@@ -148,7 +148,7 @@ func FuzzDecodeState(f *testing.F) {
 	f.Add(data)
 	f.Add(append(data, 0, 0, 0))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		fuzztest.Bounded(t, amplified*len(data), func() {
+		formattest.Bounded(t, amplified*len(data), func() {
 			if s, err := DecodeState(data); err == nil {
 				mustSurvive(t, s)
 			}

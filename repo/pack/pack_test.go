@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/varve-dev/varve/repo/blob"
-	"github.com/varve-dev/varve/repo/fuzztest"
+	"github.com/varve-dev/varve/repo/formattest"
 	"github.com/varve-dev/varve/repo/seal"
 )
 
@@ -263,7 +263,7 @@ func FuzzTable(f *testing.F) {
 	f.Fuzz(func(t *testing.T, table []byte) {
 		var rows []blob.Row
 		var err error
-		fuzztest.Bounded(t, 4*len(table), func() { rows, err = parseTable(table) })
+		formattest.Bounded(t, 4*len(table), func() { rows, err = parseTable(table) })
 		if err != nil {
 			return
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/varve-dev/varve/repo/blob"
-	"github.com/varve-dev/varve/repo/fuzztest"
+	"github.com/varve-dev/varve/repo/formattest"
 )
 
 func FuzzOpenBlob(f *testing.F) {
@@ -78,7 +78,7 @@ func FuzzDecode(f *testing.F) {
 			said = int(encoded[1]) | int(encoded[2])<<8 | int(encoded[3])<<16 | int(encoded[4])<<24
 		}
 		// The decoder keeps windows and tables for later, of up to what it is allowed to make.
-		fuzztest.Bounded(t, min(said, MaxBlob)+100*len(encoded)+2*MaxBlob, func() {
+		formattest.Bounded(t, min(said, MaxBlob)+100*len(encoded)+2*MaxBlob, func() {
 			plain, err := decode(encoded)
 			if err == nil && (len(plain) != said || said > MaxBlob) {
 				t.Errorf("%d bytes were said, %d came", said, len(plain))
@@ -97,7 +97,7 @@ func FuzzLinks(f *testing.F) {
 	f.Add(encodeLinks([]blob.Ref{{Class: blob.Data, ID: blob.ID{1}}, {Class: blob.Manifest}}))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})
 	f.Fuzz(func(t *testing.T, encoded []byte) {
-		fuzztest.Bounded(t, 4*len(encoded), func() {
+		formattest.Bounded(t, 4*len(encoded), func() {
 			if links, err := decodeLinks(encoded); err == nil && !bytes.Equal(encodeLinks(links), encoded) {
 				t.Errorf("%x is read as %v, which is written otherwise", encoded, links)
 			}
@@ -123,7 +123,7 @@ func FuzzKeyTable(f *testing.F) {
 		f.Add(odd)
 	}
 	f.Fuzz(func(t *testing.T, table []byte) {
-		fuzztest.Bounded(t, 1000*len(table), func() {
+		formattest.Bounded(t, 1000*len(table), func() {
 			keys, err := k.OpenKeyTable(table, nil)
 			if err != nil {
 				return
@@ -147,7 +147,7 @@ func FuzzOpenSlot(f *testing.F) {
 	f.Add(slot)
 	f.Add([]byte("age-encryption.org/v1\n-> X25519 \n---\n"))
 	f.Fuzz(func(t *testing.T, file []byte) {
-		fuzztest.Bounded(t, 1<<20+10*len(file), func() { // its stream is opened by chunks of 64 KiB
+		formattest.Bounded(t, 1<<20+10*len(file), func() { // its stream is opened by chunks of 64 KiB
 			if master, id, err := OpenSlot(file, identity); err == nil && (!master.Equal(want) || id != of) {
 				t.Errorf("another master came out: %v", master)
 			}

@@ -1,18 +1,15 @@
 package seal
 
 import (
-	"encoding/hex"
 	"flag"
 	"fmt"
 	"os"
-	"strings"
 	"testing"
 
 	"filippo.io/age"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/varve-dev/varve/repo/blob"
+	"github.com/varve-dev/varve/repo/formattest"
 )
 
 var update = flag.Bool("update", false, "write the vectors anew")
@@ -20,12 +17,12 @@ var update = flag.Bool("update", false, "write the vectors anew")
 const vectorPassword = "correct horse battery staple"
 
 // vectors are all that follows from one master key: derived keys, names, labels, sealed bytes, sizes.
-func vectors() string {
-	var out strings.Builder
-	line := func(name string, data []byte) { fmt.Fprintf(&out, "%s\t%s\n", name, hex.EncodeToString(data)) }
+func vectors() *formattest.Vectors {
+	out := new(formattest.Vectors)
+	line := out.Add
 	k := testKeys(1)
 	s := testSession(k)
-	fmt.Fprintf(&out, "fingerprint\t%s\n", k.Fingerprint())
+	out.Say("fingerprint", k.Fingerprint())
 	for _, c := range blob.Classes {
 		line("id key "+c.String(), k.ids[c][:])
 		line("content key "+c.String(), k.contents[c][:])
@@ -58,28 +55,21 @@ func vectors() string {
 	hash := HashOf(plain)
 	line("plain hash", hash[:])
 	for _, n := range []int{0, 1, 2, 9, 100, 1000, 4095, 4096, 4097, 65_537, 1_000_000, 16 << 20, 33_554_433, 1 << 40} {
-		fmt.Fprintf(&out, "padded %d\t%d\n", n, Padded(n))
+		out.Say(fmt.Sprintf("padded %d", n), fmt.Sprint(Padded(n)))
 	}
-	return out.String()
+	return out
 }
 
 // The vectors were written once. They must come out the same, and the slots must open, as long as this
 // version of the format is read.
 func TestVectorsStay(t *testing.T) {
-	const file = "testdata/v0-keys.txt"
+	vectors().Stay(t, "testdata/v0-keys.txt", *update)
 	if *update {
-		writeVectors(t, file)
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), vectors()); diff != "" {
-		t.Errorf("what follows from a master key has changed (-file +now):\n%s", diff)
+		writeSlots(t)
 	}
 	slot, identity := vectorSlot(t)
 	mustOpen(t, slot, identity)
-	slot, err = os.ReadFile("testdata/v0-password.slot")
+	slot, err := os.ReadFile("testdata/v0-password.slot")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +88,7 @@ func mustOpen(t *testing.T, slot []byte, with age.Identity) {
 	}
 }
 
-func writeVectors(t *testing.T, file string) {
+func writeSlots(t *testing.T) {
 	t.Helper()
 	var master Master
 	for i := range master {
@@ -112,7 +102,7 @@ func writeVectors(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := map[string][]byte{file: []byte(vectors()), "testdata/x25519.key": []byte(identity.String() + "\n")}
+	files := map[string][]byte{"testdata/x25519.key": []byte(identity.String() + "\n")}
 	for name, to := range map[string]age.Recipient{"testdata/v0-x25519.slot": identity.Recipient(), "testdata/v0-password.slot": password} {
 		if files[name], err = SealSlot(master, testKeys(1).repository, to); err != nil {
 			t.Fatal(err)

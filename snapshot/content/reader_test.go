@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/varve-dev/varve/repo/blob"
-	"github.com/varve-dev/varve/repo/fuzztest"
+	"github.com/varve-dev/varve/repo/formattest"
 	"github.com/varve-dev/varve/snapshot/tree"
 )
 
@@ -197,7 +197,7 @@ func FuzzReader(f *testing.F) {
 			if c.Length() > 1<<20 {
 				continue // a hole may be as long as it likes, and is written by who asks for it
 			}
-			fuzztest.Bounded(t, 20<<20, func() { // a bundle, a chunk and what grows with them
+			formattest.Bounded(t, 20<<20, func() { // a bundle, a chunk and what grows with them
 				if got, err := NewReader(m).ReadAll(t.Context(), c); err == nil && uint64(len(got)) != c.Length() {
 					t.Errorf("a content of %d bytes is read as %d", c.Length(), len(got))
 				}
