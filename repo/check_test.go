@@ -266,3 +266,22 @@ func TestDamageThatIsKnownAndHealedIsNoFinding(t *testing.T) {
 	}
 	mustBeClean(t, openSmall(t, b))
 }
+
+func TestLossOfTheSlotThatOpenedTheRepositoryIsFound(t *testing.T) {
+	ctx := t.Context()
+	b, r := newRepository(t)
+	own := objects(t, b, keyFolder)[0]
+	if _, err := r.AddSlot(ctx, SlotOptions{Password: "another correct horse", PasswordWork: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if report := mustBeClean(t, r); len(report.KeySlots) != 2 || !slices.Contains(report.KeySlots, own) {
+		t.Errorf("key slots %v, want %s and another", report.KeySlots, own)
+	}
+	if err := b.Delete(ctx, own); err != nil {
+		t.Fatal(err)
+	}
+	report, err := r.Check(ctx, CheckOptions{})
+	if err != nil || len(report.Findings) != 1 || report.Findings[0].Object != keyFolder {
+		t.Errorf("without its slot: %+v, %v", report.Findings, err)
+	}
+}

@@ -29,32 +29,41 @@ func (c *checker) header(ctx context.Context) error {
 }
 
 // keySlots looks at the slots as far as that is possible without what opens them: each is named by the
-// hash of its bytes. How many there should be nobody knows, so a slot that was deleted is missed only
-// when no other is left.
+// hash of its bytes. Slots are added and removed without a word in the journal, so of one that is gone it is
+// missed only if it is the one that opened the repository here, or none is left.
 func (c *checker) keySlots(ctx context.Context) error {
-	for info, err := range c.repo.bucket.List(ctx, keyFolder, "") {
-		if err != nil {
-			return fmt.Errorf("list %s: %w", keyFolder, err)
+	slots, _, err := c.repo.Slots(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range slots {
+		c.report.KeySlots = append(c.report.KeySlots, s.object)
+		if s.Problem == "" {
+			continue
 		}
-		c.report.KeySlots = append(c.report.KeySlots, info.Name)
-		_, _, err := c.look(ctx, info.Name, func() error {
-			slot, err := c.repo.bucket.Get(ctx, info.Name, 0, seal.MaxSlot+1)
-			if errors.Is(err, storage.ErrNotFound) {
-				return nil // removed since it was listed
-			}
-			if name, ok := parseSlotName(info.Name); err == nil && (!ok || name.id != seal.HashOf(slot)) {
-				return flawed("the key slot does not hash to its name: what opened it no longer opens the repository")
-			}
-			return err
-		})
-		if err != nil {
+		if _, _, err := c.look(ctx, s.object, func() error { return c.slotFlaw(ctx, s.object) }); err != nil {
 			return err
 		}
 	}
-	if len(c.report.KeySlots) == 0 {
+	own := func(s Slot) bool { return s.Own }
+	switch {
+	case len(slots) == 0:
 		c.find(keyFolder, "no key slot is left: nobody can open the repository again")
+	case !slices.ContainsFunc(slots, own):
+		c.find(keyFolder, "the key slot %s, which opened the repository just now, is gone: what opened it does so no longer", c.repo.slot.Short())
 	}
 	return nil
+}
+
+// slotFlaw reads the slots again and reports what is wrong with one.
+func (c *checker) slotFlaw(ctx context.Context, object string) error {
+	slots, _, err := c.repo.Slots(ctx)
+	for _, s := range slots {
+		if s.object == object && s.Problem != "" {
+			return flaw(s.Problem)
+		}
+	}
+	return err
 }
 
 // steady is how often a check that is overtaken by commits folds on before it does without comparing
@@ -110,13 +119,13 @@ func (c *checker) note(e *journal.Stored) {
 }
 
 // compareState reports whether both states are of the same number of entries and so can be compared.
-func (c *checker) compareState() (comparable bool, err error) {
+func (c *checker) compareState() (compared bool, err error) {
 	folded, err := c.state.Encode()
 	if err != nil {
 		return false, err
 	}
 	c.repo.journal.View(func(s *journal.State) {
-		if comparable = s.Next == c.state.Next; !comparable {
+		if compared = s.Next == c.state.Next; !compared {
 			return
 		}
 		var known []byte
@@ -124,7 +133,7 @@ func (c *checker) compareState() (comparable bool, err error) {
 			c.find(journal.Folder, "the local cache or a checkpoint tells another state than the entries")
 		}
 	})
-	return comparable, err
+	return compared, err
 }
 
 // broken goes on behind an entry that cannot be followed: the repository was opened from a cache or a
