@@ -146,7 +146,7 @@ func (c *checker) openPack(ctx context.Context, number uint32, p journal.Pack, o
 	}
 	switch {
 	case len(o.wrong) > 0:
-		return flawed("pack %s: %d of its %d blobs do not open, %v among them", p.Name.Short(), len(o.wrong), len(rows), o.wrong[0])
+		return flawed("pack %s: of its %[3]d blobs %[2]d cannot be opened, %[4]v among them", p.Name.Short(), len(o.wrong), len(rows), o.wrong[0])
 	case !hashes && !o.known:
 		return flawed("pack %s does not hash to its name", p.Name.Short())
 	}
