@@ -32,6 +32,7 @@ type scenario struct {
 	makes   []string                           // snapshots that it makes
 	takes   []string                           // snapshots that it forgets
 	again   func(p place, failure error) error // what a failed repetition may mean; nil: nothing may fail
+	shows   func(p place) error                // what else holds when the command is done; may be nil
 }
 
 // scenarios are the commands that write.
@@ -57,8 +58,38 @@ func scenarios() []scenario {
 		command: func(place) []string { return []string{"snapshot", "forget", "one"} },
 		takes:   []string{"one"},
 		again:   isForgotten,
+	}, {
+		name: "prune",
+		history: func(p place) { // that leaves packs of nobody, after one prune that only found them
+			twoBackups(p)
+			p.varve("snapshot", "forget", "two")
+			p.varve(prune...)
+		},
+		command: func(place) []string { return prune },
+	}, {
+		name: "prune that copies",
+		history: func(p place) { // half of each pack is needed by the second backup
+			twoBackups(p)
+			p.varve("snapshot", "forget", "one")
+			p.leftOver()
+		},
+		command: func(place) []string { return prune },
+	}, {
+		name: "key add",
+		history: func(p place) {
+			twoBackups(p)
+			p.write("keys", "new", []byte("another horse and a stapler\n"))
+		},
+		command: func(p place) []string { return []string{"key", "add", "--new-password-file", p.path("keys", "new")} },
+		shows: func(p place) error {
+			_, err := p.run("repo", "info", "--password-file", p.path("keys", "new"))
+			return err
+		},
 	}}
 }
+
+// prune takes away at once all that it can.
+var prune = []string{"repo", "prune", "--grace", "0", "--orphan-age", "0", "--max-drop", "100%"}
 
 // isThere takes the answer of a repeated init that there is a repository, if it opens: then the first one
 // did its work and could not say so.
@@ -104,6 +135,16 @@ func (p place) fill(name string, seed byte) {
 
 func (p place) backupOf(folder string) []string {
 	return []string{"backup", "create", folder, "--objects", "none", "--volume", "data=" + p.path(folder)}
+}
+
+// leftOver leaves packs of a backup that was killed before anybody knew of them.
+func (p place) leftOver() {
+	p.t.Helper()
+	c, _, stderr := p.command(p.t.Context(), p.backupOf("three")...)
+	c.Env = append(c.Env, faultVariable+"="+(&fault{phase: halfway, n: 3, log: p.path("requests")}).String())
+	if err := c.Run(); err == nil {
+		p.t.Fatalf("the backup was not killed: %s", stderr)
+	}
 }
 
 // A stage is where a scenario is played: a place, what the repository and the cache are at the beginning,
@@ -236,6 +277,17 @@ func (s stage) recover(done bool) error {
 	if err := s.intact(true); err != nil {
 		return fmt.Errorf("after the same command again: %w", err)
 	}
+	for range 2 {
+		if _, err := s.run(prune...); err != nil {
+			return err
+		}
+	}
+	if err := s.intact(true); err != nil {
+		return fmt.Errorf("after two prunes: %w", err)
+	}
+	if report, err := s.check(); err != nil || report.Orphans > 0 {
+		return fmt.Errorf("%d objects are left over after two prunes (%w)", report.Orphans, err)
+	}
 	return nil
 }
 
@@ -265,6 +317,9 @@ func (s stage) intact(done bool) error {
 		if there[name] && taken && done || !there[name] && !taken && (!made || done) {
 			return fmt.Errorf("done %v, and snapshot %s is there %v", done, name, there[name])
 		}
+	}
+	if done && s.shows != nil {
+		return s.shows(s.place)
 	}
 	return nil
 }
