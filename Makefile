@@ -1,14 +1,16 @@
 # Every target is a line or two over the go command; scripts live in the folder that owns what they do.
 
-FUZZTIME ?= 10s
+FUZZTIME = 10s
 SEEDS = 2000
+SEED = 1
+TIME = 10m
 LINT = go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
 WITH_ASSETS = VARVE_TEST_ASSETS="$$(go -C test run ./assets)"
 # All packages of the module in test/ but Kubernetes itself.
 TEST_PACKAGES = $$(go -C $(CURDIR)/test list -f '{{.Dir}}' ./... | grep -v '/test/kube$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit integration crash sim lint damage fuzz vectors build assets
+.PHONY: help demo test unit integration crash soak sim lint damage fuzz vectors build assets
 
 help: ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +27,10 @@ integration: assets build ## run the tests of the control plane, of the corpus a
 	$(WITH_ASSETS) go -C test test $(TEST_PACKAGES)
 
 crash: ## kill the program before, in and after every request to its store, fill its disk at every write, and kill it twice
-	go test -v -timeout 2h ./cmd/varve -run 'HarmNothing|FullDisk' -every 1 -pairs 100
+	go test -v -timeout 2h ./cmd/varve -run 'HarmNothing|FullDisk' -every 1 -pairs 100 -seed $(SEED)
+
+soak: ## let backups, prunes and kills work on one repository for TIME (10m), and see that nothing is lost
+	go test -v -timeout 0 ./cmd/varve -run LongRun -soak $(TIME) -seed $(SEED)
 
 lint: ## run the linters of .golangci.yml
 	$(LINT) run ./...
