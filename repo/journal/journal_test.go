@@ -449,7 +449,7 @@ func TestEntryListsNoMoreThanItCanHold(t *testing.T) {
 		ops := binary.BigEndian.AppendUint32([]byte("\xa1\x0a"+array), n)
 		return append(ops, bytes.Repeat([]byte(emptyMap), int(n))...)
 	}
-	for n, want := range map[uint32]error{100: nil, maxListed + 1: ErrDamaged} {
+	for n, want := range map[uint32]error{1 << 18: nil, 1 << 19: ErrDamaged} {
 		ops := list(n)
 		data := append([]byte(entryMagic), entryVersion, 0, 0, 0)
 		data = binary.LittleEndian.AppendUint32(data, uint32(len(ops)+seal.Overhead))
