@@ -11,7 +11,7 @@ import (
 	"github.com/varve-dev/varve/snapshot"
 )
 
-// ErrSelection means that a selection contradicts itself or selects nothing.
+// ErrSelection means that a selection contradicts itself or says nothing.
 var ErrSelection = errors.New("no snapshots are selected")
 
 // Selection is which snapshots of the source to copy. One field is set.
@@ -31,8 +31,8 @@ const (
 	PerName     Group = "name"     // in each cluster
 )
 
-// choose returns the selected snapshots, oldest first.
-func (s Selection) choose(ctx context.Context, from snapshot.Repository) (chosen []journal.Live, err error) {
+// Validate reports with [ErrSelection] why a selection cannot be used.
+func (s Selection) Validate() error {
 	set := 0
 	for _, is := range []bool{len(s.Snapshots) > 0, s.All, s.LatestPer != ""} {
 		if is {
@@ -40,7 +40,18 @@ func (s Selection) choose(ctx context.Context, from snapshot.Repository) (chosen
 		}
 	}
 	if set != 1 {
-		return nil, fmt.Errorf("%w: name some, or say all, or say the latest of each of something", ErrSelection)
+		return fmt.Errorf("%w: name some, or say all, or say the latest of each of something", ErrSelection)
+	}
+	if s.LatestPer != "" && !slices.Contains([]Group{PerCluster, PerSchedule, PerName}, s.LatestPer) {
+		return fmt.Errorf("%w: there is no latest of each %q", ErrSelection, s.LatestPer)
+	}
+	return nil
+}
+
+// choose returns the selected snapshots, oldest first.
+func (s Selection) choose(ctx context.Context, from snapshot.Repository) (chosen []journal.Live, err error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
 	}
 	chosen = slices.DeleteFunc(slices.Clone(from.Snapshots()), func(l journal.Live) bool { return l.Part != "" })
 	slices.SortStableFunc(chosen, func(a, b journal.Live) int { return cmp.Compare(a.Time, b.Time) })
@@ -78,8 +89,6 @@ func (g Group) newest(ctx context.Context, from snapshot.Repository, all []journ
 				key[1] = s.Schedule
 			case PerName:
 				key[1] = s.Name
-			default:
-				return nil, fmt.Errorf("%w: the latest of each %q", ErrSelection, g)
 			}
 			if seen[key] {
 				continue

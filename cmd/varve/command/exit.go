@@ -20,6 +20,7 @@ import (
 	"github.com/varve-dev/varve/repo/storage"
 	"github.com/varve-dev/varve/repo/storage/dial"
 	"github.com/varve-dev/varve/snapshot"
+	"github.com/varve-dev/varve/snapshot/copies"
 	"github.com/varve-dev/varve/snapshot/files"
 )
 
@@ -123,6 +124,8 @@ func causes() []cause {
 		{seal.ErrOpen, exitDamaged, damageHint},
 		{seal.ErrMismatch, exitDamaged, damageHint},
 		{snapshot.ErrMalformed, exitDamaged, damageHint},
+		{copies.ErrSame, exitUsage, "--from names the repository to copy from, --repo the one to copy into; a clone of a repository is no second place"},
+		{copies.ErrSelection, exitUsage, ""},
 		{snapshot.ErrNotFound, exitUsage, "varve snapshot list shows the snapshots, varve snapshot ls SNAPSHOT what is in one"},
 		{snapshot.ErrAmbiguous, exitUsage, "name it by its ID"},
 		{kube.ErrNoAccess, exitUsage, "give --kubeconfig FILE, or leave Kubernetes out with --objects none"},
