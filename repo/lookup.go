@@ -51,6 +51,10 @@ func (r *Repository) readSegments(ctx context.Context, want []journal.SegmentInf
 	for _, w := range want {
 		g, err := r.segment(ctx, w)
 		if err == nil {
+			if _, stood := r.standIns[w.Name]; stood { // it was only read badly, or somebody put it back
+				delete(r.standIns, w.Name)
+				r.mended = true
+			}
 			all = append(all, g)
 			continue
 		}
@@ -101,8 +105,8 @@ func (r *Repository) follow(want []journal.SegmentInfo, segments []*index.Segmen
 		if inStep = sameSegments(s.Segments, want); !inStep {
 			return
 		}
-		if renewed = r.set == nil || !sameSegments(want, r.segments); renewed {
-			r.set, r.indexed, r.segments = new(index.Set), 0, want
+		if renewed = r.set == nil || r.mended || !sameSegments(want, r.segments); renewed {
+			r.set, r.indexed, r.segments, r.mended = new(index.Set), 0, want, false
 			for _, g := range segments {
 				r.set.AddSegment(g, s.Number)
 			}
@@ -176,23 +180,30 @@ func (r *Repository) segment(ctx context.Context, info journal.SegmentInfo) (*in
 	return g, nil
 }
 
+// fetchSegment reads a segment from the bucket. Bytes that were spoiled on their way are not taken for
+// damage: what does not hash to its name is read twice.
 func (r *Repository) fetchSegment(ctx context.Context, info journal.SegmentInfo) ([]byte, error) {
 	name := journal.SegmentName(info.Name)
-	sealed, err := r.bucket.Get(ctx, name, 0, info.Size+1)
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, fmt.Errorf("%s is missing: %w", name, ErrDamaged)
+	for again := true; ; again = false {
+		sealed, err := r.bucket.Get(ctx, name, 0, info.Size+1)
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil, fmt.Errorf("%s is missing: %w", name, ErrDamaged)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		if seal.HashOf(sealed) != info.Name && again {
+			continue
+		}
+		if seal.HashOf(sealed) != info.Name {
+			return nil, fmt.Errorf("%s does not hash to its name: %w", name, ErrDamaged)
+		}
+		plain, err := openSegment(r.keys, sealed)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w: %w", name, ErrDamaged, err)
+		}
+		return plain, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	if seal.HashOf(sealed) != info.Name {
-		return nil, fmt.Errorf("%s does not hash to its name: %w", name, ErrDamaged)
-	}
-	plain, err := openSegment(r.keys, sealed)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", name, ErrDamaged, err)
-	}
-	return plain, nil
 }
 
 // found is one copy of a blob, with the pack it is in.

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"bytes"
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -85,6 +86,38 @@ func TestLostSegmentCostsNothing(t *testing.T) {
 }
 
 // A segment that is whole and wrong is found by comparing it with what the packs say.
+// A segment whose bytes are spoiled on their way once is read again, and one that comes back later takes
+// its place again: what stands in for it knows nothing of packs whose own tables are bad.
+func TestSegmentThatWasReadBadlyIsUsedWhenItIsThere(t *testing.T) {
+	b, want := everyKind(t)
+	for what, bad := range map[string]int{"once": 1, "twice": 2} {
+		t.Run(what, func(t *testing.T) {
+			left := bad
+			r := reopen(t, mangled(b, func(op mem.Op) (f mem.Fault) {
+				if left > 0 && op.Kind == mem.Get && strings.HasPrefix(op.Name, journal.SegmentFolder) {
+					left, f.Flip = left-1, 99
+				}
+				return f
+			}), "")
+			if degraded := r.IndexDegraded() != nil; degraded != (bad > 1) {
+				t.Errorf("the index stands on the tables of packs: %v", r.IndexDegraded())
+			}
+			if err := r.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if r.IndexDegraded() != nil || r.mended {
+				t.Errorf("the index still stands on the tables of packs: %v", r.IndexDegraded())
+			}
+			mustRead(t, r, want)
+		})
+	}
+}
+
+// mangled is a view of a bucket whose answers a function spoils.
+func mangled(b *mem.Bucket, spoil func(mem.Op) mem.Fault) *mem.Bucket {
+	return b.View(func(_ context.Context, op mem.Op) mem.Fault { return spoil(op) })
+}
+
 func TestIndexThatSaysSomethingElseThanAPackIsMadeAnew(t *testing.T) {
 	whole, want := everyKind(t)
 	r := reopen(t, whole, "")

@@ -92,6 +92,7 @@ type Repository struct {
 	refreshing sync.Mutex            // guards what follows
 	kept       uint64                // entries in the state that the cache holds, as far as known
 	standIns   map[blob.Hash]standIn // of segments that are missing or damaged
+	mended     bool                  // a segment is there again for which the set has a stand-in
 }
 
 // Open opens the repository in a bucket and reads its journal to the head.
