@@ -420,6 +420,9 @@ func (v *salvage) replace(ctx context.Context, damaged []journal.Copy) error {
 			return e, errSettled
 		}
 		e, err = additions(s, added, segment)
+		if errors.Is(err, ErrSuperseded) { // a prune has taken the new pack for an orphan; another has another name
+			return e, errMoved
+		}
 		e.Damaged = left
 		return e, err
 	})
