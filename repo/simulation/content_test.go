@@ -53,6 +53,16 @@ func (p picture) evolve(r *rand.Rand) picture {
 	return p
 }
 
+// with adds the folders of another picture that this one lacks.
+func (p picture) with(o picture) picture {
+	for i := range p {
+		if p[i] == 0 {
+			p[i] = o[i]
+		}
+	}
+	return p
+}
+
 // whole is a snapshot as it must come out again.
 type whole struct {
 	id      journal.SnapshotID

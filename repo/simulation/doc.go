@@ -2,10 +2,10 @@
 // decides and replays. It holds tests only.
 //
 // A run is a small world. In it stands one bucket in memory, and around it the roles of real life:
-// writers, forgetters, prunes, restores, checks. Each role runs the real code of package repo in a
-// goroutine of its own, and each of its lives is a process with its own view of the bucket. A process
-// may die at any request and start again, go on from the cache of an older image of its machine, or
-// wait for a day while the others work.
+// writers, forgetters, prunes, repairs, restores, checks. Each role runs the real code of package repo
+// in a goroutine of its own, and each of its lives is a process with its own view of the bucket. A
+// process may die at any request and start again, go on from the cache of an older image of its machine,
+// wait for a day while the others work, or be the clone of another that draws the same random numbers.
 //
 // Every request to the bucket stops in front of the scheduler. When all goroutines stand still, it
 // draws which request goes on and what happens to it: an error before or after the effect, an effect
@@ -28,5 +28,6 @@
 //	go test ./repo/simulation -seeds 5000 -from 1000    as many as there is time for
 //	go test ./repo/simulation -seeds 1 -from 4711 -v    one seed, with its trace
 //
-// A failure names its seed and the shortest form of its world in which it still happens.
+// A failure names its seed and the smallest world in which it still happens: without the roles and faults
+// that it does not need.
 package simulation

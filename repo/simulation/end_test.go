@@ -44,8 +44,8 @@ func (w *world) end() {
 // restoreAll restores every live snapshot.
 func (w *world) restoreAll(ctx context.Context, r *repo.Repository) error {
 	for _, l := range r.Snapshots() {
-		err := restore(ctx, nil, r, l.Manifest, w.ghost.pictureOf(l.ID), l.ID)
-		if err != nil && !(errors.Is(err, repo.ErrDamaged) && w.ghost.mayBeGone(l.ID)) {
+		err := restore(ctx, nil, r, l.Manifest, w.ghost.pictureOf(l.Manifest), l.ID)
+		if err != nil && !(errors.Is(err, repo.ErrDamaged) && w.ghost.mayBeGone(l)) {
 			return fmt.Errorf("restore %v: %w", l.ID, err)
 		}
 	}
@@ -80,7 +80,7 @@ func (w *world) pruneAll(ctx context.Context, r *repo.Repository) error {
 func (g *ghost) nothingLeft(ctx context.Context) error {
 	needed := map[blob.Ref]bool{}
 	for _, l := range g.state.Snapshots {
-		for _, ref := range g.known[l.ID].blobs {
+		for _, ref := range g.known[l.Manifest].blobs {
 			needed[ref] = true
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/storage/mem"
 )
@@ -28,18 +27,6 @@ var faultNames = []string{
 	"list refused", "list breaks off", "list is stale",
 	"crash before", "crash after",
 	"pause", "jump",
-}
-
-// paths are what the protocol does in answer to others, each of which occurs as well.
-var paths = []string{
-	"snapshot relies on others' packs", "snapshot inherits", "adopt", "backup was made before",
-	"deposit", "session ends without a snapshot", "inline pack", "pack", "segment", "checkpoint",
-	"forget", "unforget", "unforget looks for what is left", "hold", "release",
-	"prune", "a prune marks again", "retire", "repack", "drop", "orphans are dropped", "segments are merged", "inline pack is given up",
-	"pack is revived by a snapshot", "pack is revived by a prune", repo.ErrSuperseded.Error(), repo.ErrGone.Error(),
-	"a pack rots", "damaged copy is marked", "damage is healed",
-	"a cache of an older image", "late effect lands",
-	"restore", "a read finds its pack elsewhere", "check", "a checkpoint is read",
 }
 
 // faultFor draws what happens to a request.

@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
-	"strings"
 
 	"filippo.io/age"
 
@@ -27,13 +25,15 @@ type ghost struct {
 	journal *journal.Journal // opens entries
 	state   *journal.State   // the true one
 
-	known    map[journal.SnapshotID]whole // what may become a snapshot
+	known    map[blob.ID]whole // what may become a snapshot, by its manifest
 	acked    []journal.SnapshotID
 	released map[journal.SnapshotID]bool // somebody was told to forget them
 	uids     map[string]journal.SnapshotID
 	copies   map[blob.Ref][]uint32 // packs that have a blob
 	tables   map[blob.Hash][]blob.Row
 	rotten   map[blob.Hash]bool // packs that were damaged on purpose
+	spoiled  map[copyOf]bool    // what of them does not open any more
+	declared map[uint32]bool    // packs of which somebody says as a whole that they are damaged
 	rotting  bool               // one was just now
 	excused  map[blob.Ref]bool  // no good copy is left, by damage
 	marked   map[blob.Ref]bool  // named damaged by the entry just folded
@@ -41,9 +41,9 @@ type ghost struct {
 
 func newGhost(w *world) *ghost {
 	return &ghost{world: w, state: new(journal.State),
-		known: map[journal.SnapshotID]whole{}, released: map[journal.SnapshotID]bool{},
+		known: map[blob.ID]whole{}, released: map[journal.SnapshotID]bool{},
 		uids: map[string]journal.SnapshotID{}, copies: map[blob.Ref][]uint32{}, tables: map[blob.Hash][]blob.Row{},
-		rotten: map[blob.Hash]bool{}, excused: map[blob.Ref]bool{}, marked: map[blob.Ref]bool{}}
+		rotten: map[blob.Hash]bool{}, spoiled: map[copyOf]bool{}, declared: map[uint32]bool{}, excused: map[blob.Ref]bool{}, marked: map[blob.Ref]bool{}}
 }
 
 // slot stands for a password: it opens every key slot at no cost.
@@ -132,7 +132,7 @@ func (g *ghost) fold(ctx context.Context) (bool, error) {
 	if err := g.promised(e); err != nil {
 		return false, err
 	}
-	g.paths(e)
+	g.follow(e)
 	g.world.note(describeEntry(e))
 	first := len(g.state.Packs)
 	if err := g.state.Apply(e); err != nil {
@@ -144,9 +144,8 @@ func (g *ghost) fold(ctx context.Context) (bool, error) {
 		}
 	}
 	for _, c := range e.Damaged {
-		g.marked[c.Blob] = true
 		for _, row := range g.tables[g.state.Packs[c.Pack].Name] {
-			if c.Blob == (blob.Ref{}) {
+			if g.declared[c.Pack] {
 				g.marked[row.Ref()] = true
 			}
 		}
@@ -157,7 +156,7 @@ func (g *ghost) fold(ctx context.Context) (bool, error) {
 // promised: only what was asked for becomes a snapshot, once, and only what was given free is forgotten.
 func (g *ghost) promised(e *journal.Stored) error {
 	for _, s := range e.Snapshots {
-		if _, ok := g.known[s.ID]; !ok {
+		if _, ok := g.known[s.Manifest]; !ok {
 			return fmt.Errorf("entry %d: nobody has written snapshot %v", e.Seq, s.ID)
 		}
 		if s.UID == "" {
@@ -209,7 +208,6 @@ func (g *ghost) whole(ctx context.Context) error {
 		_, err := g.world.store.Stat(ctx, name)
 		return err == nil
 	}
-	good := make([]bool, len(g.state.Packs))
 	for number, p := range g.state.Packs {
 		if p.Status == journal.DroppedPack {
 			continue
@@ -218,7 +216,6 @@ func (g *ghost) whole(ctx context.Context) error {
 		if !stands(name) && !g.rotten[p.Name] {
 			return fmt.Errorf("%s of pack %d is gone, which is not dropped", name, number)
 		}
-		good[number] = !g.rotten[p.Name]
 	}
 	for _, s := range g.state.Segments {
 		if name := journal.SegmentName(s.Name); !stands(name) {
@@ -228,11 +225,11 @@ func (g *ghost) whole(ctx context.Context) error {
 	if len(g.marked) > 0 || g.rotting {
 		g.rotting = false
 		for ref := range g.copies { // those of forgotten snapshots too, which may come back
-			_ = g.hasCopy(ref, good)
+			_ = g.hasCopy(ref)
 		}
 	}
 	for _, l := range g.state.Snapshots {
-		if err := g.reaches(g.known[l.ID], good); err != nil {
+		if err := g.reaches(g.known[l.Manifest]); err != nil {
 			return fmt.Errorf("snapshot %v: %w", l.ID, err)
 		}
 	}
@@ -241,7 +238,7 @@ func (g *ghost) whole(ctx context.Context) error {
 
 // reaches looks for all blobs of a snapshot. What lies beneath a node that is lost is excused as well:
 // nobody can tell any more that it is needed.
-func (g *ghost) reaches(s whole, good []bool) error {
+func (g *ghost) reaches(s whole) error {
 	var lost []blob.Ref // nodes above the blob at hand
 	for _, ref := range s.blobs {
 		switch ref.Class {
@@ -250,7 +247,7 @@ func (g *ghost) reaches(s whole, good []bool) error {
 		case blob.Manifest:
 			lost = nil
 		}
-		err := g.hasCopy(ref, good)
+		err := g.hasCopy(ref)
 		if err != nil && len(lost) > 0 {
 			g.excused[ref], err = true, nil
 		}
@@ -266,13 +263,13 @@ func (g *ghost) reaches(s whole, good []bool) error {
 
 // hasCopy looks for a good copy of a blob. What has none is excused if the last one was damaged, or
 // might have been without that anybody knew.
-func (g *ghost) hasCopy(ref blob.Ref, good []bool) error {
+func (g *ghost) hasCopy(ref blob.Ref) error {
 	unknown := false
 	for _, number := range g.copies[ref] {
 		if g.state.Packs[number].Status == journal.DroppedPack || g.state.IsDamaged(journal.Copy{Blob: ref, Pack: number}) {
 			continue
 		}
-		if good[number] {
+		if !g.spoiled[copyOf{g.state.Packs[number].Name, ref}] {
 			if g.excused[ref] {
 				delete(g.excused, ref)
 				g.world.count("damage is healed")
@@ -288,133 +285,4 @@ func (g *ghost) hasCopy(ref blob.Ref, good []bool) error {
 		return nil
 	}
 	return fmt.Errorf("blob %v has no good copy", ref)
-}
-
-// paths counts what entries bring about.
-func (g *ghost) paths(e *journal.Stored) {
-	saw := func(what string, yes bool) {
-		if yes {
-			g.world.counts[what]++
-		}
-	}
-	some := func(p *journal.Packs) bool { return p != nil && !p.IsEmpty() }
-	inline := func(p *journal.Packs) bool {
-		return some(p) && slices.ContainsFunc(p.ToArray(), func(n uint32) bool { return g.state.Packs[n].Inline > 0 })
-	}
-	for _, s := range e.Snapshots {
-		saw("snapshot", true)
-		saw("snapshot relies on others' packs", s.Refs != nil)
-		saw("snapshot inherits", len(s.Inherits) > 0)
-		saw("adopt", len(s.Adopts) > 0)
-	}
-	saw("pack is revived by a snapshot", some(e.Revive) && e.Prune == nil)
-	for _, a := range e.Add {
-		saw("inline pack", a.Inline)
-		saw("pack", !a.Inline)
-	}
-	saw("deposit", len(e.Add) > 0 && len(e.Snapshots) == 0 && e.Prune == nil)
-	saw("segment", len(e.Segments) > 0)
-	saw("checkpoint", e.Checkpoint != nil)
-	saw("forget", len(e.Forget) > 0)
-	saw("unforget", len(e.Unforget) > 0)
-	for _, u := range e.Unforget {
-		saw("unforget looks for what is left", u.Refs != nil)
-	}
-	saw("hold", len(e.Hold) > 0)
-	saw("release", len(e.Release) > 0)
-	saw("damaged copy is marked", len(e.Damaged) > 0)
-	if p := e.Prune; p != nil {
-		saw("retire", some(p.Retire))
-		saw("inline pack is given up", inline(p.Retire))
-		saw("drop", some(p.Drop))
-		saw("orphans are dropped", len(p.Orphans) > 0)
-		saw("segments are merged", len(p.Segments) > 0)
-		saw("repack", len(e.Add) > 0)
-		saw("pack is revived by a prune", some(e.Revive))
-	}
-}
-
-// rot damages a pack that is not dropped: flips a bit of it, cuts it, or lets it vanish.
-func (g *ghost) rot(random *rand.Rand) (number uint32, ok bool) {
-	which, how, where := random.Uint32(), random.IntN(3), random.Int64N(1<<20)
-	var there []uint32
-	for n, p := range g.state.Packs {
-		if p.Status != journal.DroppedPack && !g.rotten[p.Name] {
-			there = append(there, uint32(n))
-		}
-	}
-	if len(there) == 0 {
-		return 0, false
-	}
-	number = there[which%uint32(len(there))]
-	p := g.state.Packs[number]
-	name, offset := p.Object()
-	if p.Inline > 0 {
-		how = 0 // its entry must stay readable
-	}
-	err := g.world.store.Damage(name, func(data []byte) []byte {
-		if how == 1 {
-			return data[:len(data)/2]
-		}
-		data[offset+where%p.Size] ^= 1 << (where % 8)
-		return data
-	})
-	if how == 2 {
-		err = g.world.store.Delete(context.Background(), name)
-	}
-	if err != nil {
-		g.world.fail("damage %s: %v", name, err)
-		return 0, false
-	}
-	g.rotten[p.Name], g.rotting = true, true
-	g.world.count("a pack rots")
-	g.observe()
-	return number, true
-}
-
-// describeEntry says in a line what an entry does.
-func describeEntry(e *journal.Stored) string {
-	var does []string
-	say := func(what string, n int) {
-		if n > 0 {
-			does = append(does, fmt.Sprintf("%s %d", what, n))
-		}
-	}
-	packs := func(what string, p *journal.Packs) {
-		if p != nil && !p.IsEmpty() {
-			does = append(does, fmt.Sprintf("%s %v", what, p.ToArray()))
-		}
-	}
-	say("adds packs:", len(e.Add))
-	for _, g := range e.Segments {
-		packs("adds segment of", g.Packs)
-	}
-	for _, s := range e.Snapshots {
-		does = append(does, fmt.Sprintf("snapshot %.4s inherits %.4s adopts %.4s", s.ID, s.Inherits, s.Adopts))
-		packs("refs", s.Refs)
-	}
-	for _, f := range e.Forget {
-		does = append(does, fmt.Sprintf("forgets %.4s", f.ID))
-	}
-	for _, u := range e.Unforget {
-		does = append(does, fmt.Sprintf("unforgets %.4s", u.ID))
-		packs("refs", u.Refs)
-	}
-	say("holds", len(e.Hold))
-	say("releases", len(e.Release))
-	packs("revives", e.Revive)
-	for _, c := range e.Damaged {
-		does = append(does, fmt.Sprintf("damaged %v in %d", c.Blob, c.Pack))
-	}
-	if p := e.Prune; p != nil {
-		does = append(does, fmt.Sprintf("prune %x of base %d", p.ID[:2], p.Base))
-		packs("retires", p.Retire)
-		packs("drops", p.Drop)
-		say("orphans", len(p.Orphans))
-		say("segments replaced", len(p.Segments))
-	}
-	if e.Checkpoint != nil {
-		does = append(does, fmt.Sprintf("checkpoint %d", e.Checkpoint.Next))
-	}
-	return fmt.Sprintf("    entry %d: %s", e.Seq, strings.Join(does, ", "))
 }

@@ -2,6 +2,8 @@ package simulation
 
 import (
 	"context"
+	cryptorand "crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -28,6 +30,7 @@ type process struct {
 	misses      int  // packs that were not where it looked
 	reads       bool // it must change nothing
 	crashed     bool
+	random      *rand.ChaCha8 // of crypto/rand
 	cache       string
 	limits      repo.Limits
 }
@@ -90,17 +93,26 @@ func (p *process) bucket() bucket { return bucket{p.world.store.View(p.intercept
 type task struct {
 	world *world
 	name  string
-	rand  *rand.Rand
+	rand  *rand.Rand // what it decides; a clone decides the same
 }
 
-// life runs work in a new process and returns its error, unless the process crashed or met faults that
-// explain one. An error of a process that met none is a broken promise, but for those it may tell.
-func (t *task) life(calm bool, work func(*process) error, may ...error) (ended bool) {
+// seed draws the randomness of a process, which is the same for that of a clone: what an image of a
+// machine holds, its copies go on with.
+func (t *task) seed() (seed [32]byte) {
+	binary.LittleEndian.PutUint64(seed[:], t.rand.Uint64())
+	return seed
+}
+
+// life runs work in a new process and reports whether it succeeded. An error of a process that neither
+// crashed nor met a fault is a broken promise, but for those that it may tell.
+func (t *task) life(calm bool, work func(*process) error, may ...error) (done bool) {
 	w := t.world
 	w.mu.Lock()
 	w.processes++
 	p := &process{world: w, name: t.name, number: w.processes, calm: calm}
 	w.mu.Unlock()
+	p.random = rand.NewChaCha8(t.seed())
+	cryptorand.Reader = p.random // whoever runs now runs alone
 	p.ctx, p.die = context.WithCancel(context.Background())
 	defer p.die()
 	p.cache, p.limits = w.caches.choose(t), drawLimits(t.rand)
@@ -117,7 +129,7 @@ func (t *task) life(calm bool, work func(*process) error, may ...error) (ended b
 	for _, told := range may {
 		if errors.Is(err, told) {
 			w.count(told.Error())
-			return true
+			return false
 		}
 	}
 	if err != nil && p.faults == 0 && !p.crashed && !(w.ghost.wasDamaged() && errors.Is(err, repo.ErrDamaged)) {
@@ -127,7 +139,7 @@ func (t *task) life(calm bool, work func(*process) error, may ...error) (ended b
 }
 
 // smallLimits are those with which a few kilobytes make packs, deposits, segments and checkpoints.
-var smallLimits = repo.Limits{Pack: 800, Inline: 1100, Deposit: 1, Loose: 12, Checkpoint: 12}
+var smallLimits = repo.Limits{Pack: 800, Inline: 700, Deposit: 1, Loose: 12, Checkpoint: 12}
 
 // drawLimits gives each process its own limits: what one made in an entry, another moves into a pack.
 func drawLimits(r *rand.Rand) repo.Limits {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/varve-dev/varve/repo"
@@ -16,15 +16,36 @@ import (
 type role struct {
 	name string
 	work func(*task)
+	like uint64 // it is the clone of the role that has this number, the founder being 1
 }
 
 // roles are those of a run. Each may be switched off by its name.
 var roles = []role{
-	{"writer-1", writer}, {"writer-2", writer}, {"writer-3", writer},
-	{"forgetter", forgetter}, {"unforgetter", unforgetter}, {"holder", holder}, {"damager", damager},
-	{"pruner-1", pruner}, {"pruner-2", pruner},
-	{"restorer-1", restorer}, {"restorer-2", restorer},
-	{"checker", checker},
+	{name: "writer-1", work: writer}, {name: "writer-2", work: writer}, {name: "writer-3", work: writer},
+	{name: "clone of writer-1", work: writer, like: 2},
+	{name: "joiner", work: joiner},
+	{name: "forgetter", work: forgetter}, {name: "unforgetter", work: unforgetter}, {name: "holder", work: holder},
+	{name: "pruner-1", work: pruner}, {name: "pruner-2", work: pruner},
+	{name: "damager", work: damager}, {name: "repairer", work: repairer},
+	{name: "restorer-1", work: restorer}, {name: "restorer-2", work: restorer},
+	{name: "checker", work: checker},
+}
+
+// founder creates the repository, through faults.
+func founder(t *task) {
+	for {
+		made := t.life(false, func(p *process) error {
+			_, err := repo.Init(p.ctx, p.bucket(), repo.InitOptions{Recipient: slot{}})
+			return err
+		}, repo.ErrExists)
+		// One whose creation ended in an error may open all the same, as its founder finds out.
+		if made || t.world.failed() || t.life(true, func(p *process) error {
+			_, err := p.open()
+			return err
+		}, repo.ErrNoRepository) {
+			return
+		}
+	}
 }
 
 // wait lets the others work for a while. No two tasks wake in the same nanosecond, which nobody would
@@ -40,21 +61,24 @@ func (t *task) linger() {
 
 // rest is the time that somebody takes who reads a backup. At the end of a run nobody waits.
 func (t *task) rest() {
-	if t != nil {
+	for i := 0; t != nil && i < 3; i++ {
 		t.wait()
 	}
 }
 
 // writer makes backups. One that failed is made again under the same UID, as a controller does, and
-// now and then two machines make the same one at once.
+// now and then two machines make the same one at once. Some are made by hand, without a UID.
 func writer(t *task) {
 	for i := range 3 {
 		uid := fmt.Sprintf("%s-%d", t.name, i)
-		if t.rand.IntN(4) == 0 {
+		switch t.rand.IntN(6) {
+		case 0:
 			uid = fmt.Sprintf("twin-%d", i)
+		case 1:
+			uid = ""
 		}
 		for range 3 {
-			if t.life(false, func(p *process) error { return backup(t, p, uid) }, repo.ErrSuperseded) {
+			if t.life(false, func(p *process) error { return backup(t, p, share{uid: uid}) }, t.known()...) {
 				break
 			}
 		}
@@ -62,13 +86,45 @@ func writer(t *task) {
 	}
 }
 
-func backup(t *task, p *process, uid string) (err error) {
+// known are the errors that a backup may end with although nothing went wrong: what it builds on was
+// given up, or it is that of a clone which has drawn the same ID for another snapshot.
+func (t *task) known() []error {
+	if strings.HasSuffix(t.name, "writer-1") {
+		return []error{repo.ErrSuperseded, journal.ErrInvalid}
+	}
+	return []error{repo.ErrSuperseded}
+}
+
+// joiner makes backups by parts: each share is a snapshot of its own, until one is made of them all.
+func joiner(t *task) {
+	for i := range 2 {
+		uid := fmt.Sprintf("joined-%d", i)
+		for range 2 {
+			t.life(false, func(p *process) error { return backup(t, p, share{part: uid}) }, repo.ErrSuperseded)
+		}
+		for range 2 {
+			if t.life(false, func(p *process) error { return backup(t, p, share{uid: uid, joins: true}) }, repo.ErrSuperseded) {
+				break
+			}
+		}
+		t.wait()
+	}
+}
+
+// share says what a backup is to others.
+type share struct {
+	uid   string
+	part  string // it is a part of the snapshot with this UID
+	joins bool   // it is made of the parts of its UID
+}
+
+func backup(t *task, p *process, s share) (err error) {
 	g, ctx := t.world.ghost, p.ctx
 	r, err := p.open()
 	if err != nil {
 		return err
 	}
-	parents, next, err := readParents(ctx, t.rand, g, r)
+	parents, next, err := t.choose(ctx, r, s)
 	if err != nil {
 		return err
 	}
@@ -78,8 +134,8 @@ func backup(t *task, p *process, uid string) (err error) {
 			err = closed
 		}
 	}()
-	id := journal.NewSnapshotID()
-	manifest, s, inherits, err := write(ctx, t, w, next, id, parents)
+	c := repo.Commit{ID: journal.NewSnapshotID(), UID: s.uid, Part: s.part}
+	manifest, made, inherits, err := write(ctx, t, w, next, c.ID, parents)
 	if err != nil {
 		return err
 	}
@@ -88,42 +144,72 @@ func backup(t *task, p *process, uid string) (err error) {
 		t.world.count("session ends without a snapshot")
 		return nil
 	}
-	g.announce(s, manifest)
-	got, err := w.Commit(ctx, repo.Commit{ID: id, Manifest: manifest, UID: uid, Started: time.Now(), Inherits: inherits})
+	g.announce(made, manifest)
+	c.Manifest, c.Started, c.Inherits = manifest, time.Now(), inherits
+	if s.joins {
+		c.Inherits = nil
+		for _, from := range parents {
+			c.Parts = append(c.Parts, from.id)
+			g.release(from.id)
+		}
+	}
+	got, err := w.Commit(ctx, c)
 	if err != nil {
 		return err
 	}
-	if got.ID != id {
+	if got.ID != c.ID {
 		t.world.count("backup was made before")
+	} else if len(c.Parts) > 0 {
+		t.world.count("parts are joined")
 	}
 	g.acknowledge(got)
 	return nil
 }
 
-// readParents draws up to two live snapshots and reads what a backup may take over from them, then
-// draws what the backup is to hold.
-func readParents(ctx context.Context, random *rand.Rand, g *ghost, r *repo.Repository) ([]source, picture, error) {
-	var next picture
-	var parents []source
+// choose draws what a backup is to hold, and on what it builds: on up to two live snapshots, or on its
+// parts.
+func (t *task) choose(ctx context.Context, r *repo.Repository, s share) (parents []source, next picture, err error) {
 	live := r.Snapshots()
-	for i := random.IntN(3); i > 0 && len(live) > 0; i-- {
-		l := live[random.IntN(len(live))]
-		node, err := r.ReadNode(ctx, blob.Ref{Class: blob.Manifest, ID: l.Manifest})
-		if err != nil && g.mayBeGone(l.ID) {
+	if s.joins {
+		for _, l := range live {
+			if l.Part != s.uid {
+				continue
+			}
+			from, err := readSource(ctx, t.world.ghost, r, l)
+			if err != nil {
+				return nil, next, err
+			}
+			parents, next = append(parents, from), next.with(from.of)
+		}
+		return parents, next, nil
+	}
+	for i := t.rand.IntN(3); i > 0 && len(live) > 0; i-- {
+		l := live[t.rand.IntN(len(live))]
+		from, err := readSource(ctx, t.world.ghost, r, l)
+		if err != nil && t.world.ghost.mayBeGone(l) {
 			continue // a full backup is made, then
 		}
 		if err != nil {
 			return nil, next, err
 		}
-		from := source{id: l.ID, of: g.pictureOf(l.ID)}
-		for folder, set := range from.of {
-			if set > 0 {
-				from.refs[folder], node.Links = node.Links[0], node.Links[1:]
-			}
-		}
 		parents, next = append(parents, from), from.of
 	}
-	return parents, next.evolve(random), nil
+	return parents, next.evolve(t.rand), nil
+}
+
+// readSource reads what may be taken over from a snapshot.
+func readSource(ctx context.Context, g *ghost, r *repo.Repository, l journal.Live) (source, error) {
+	node, err := r.ReadNode(ctx, blob.Ref{Class: blob.Manifest, ID: l.Manifest})
+	if err != nil {
+		return source{}, err
+	}
+	from := source{id: l.ID, of: g.pictureOf(l.Manifest)}
+	for folder, set := range from.of {
+		if set > 0 {
+			from.refs[folder], node.Links = node.Links[0], node.Links[1:]
+		}
+	}
+	return from, nil
 }
 
 // forgetter forgets live snapshots that are not held, as a retention does.
@@ -199,16 +285,39 @@ func damager(t *task) {
 	for range 4 {
 		t.wait()
 		number, ok := t.world.ghost.rot(t.rand)
-		if !ok {
-			continue
-		}
 		t.wait()
+		if !ok || t.rand.IntN(2) == 0 {
+			continue // the repairer finds it
+		}
+		t.world.ghost.declare(number)
 		t.life(false, func(p *process) error {
 			r, err := p.open()
 			if err != nil {
 				return err
 			}
 			return r.MarkDamaged(p.ctx, []journal.Copy{{Pack: number}})
+		})
+	}
+}
+
+// repairer repairs, whether there is anything to repair or not.
+func repairer(t *task) {
+	for range 3 {
+		t.wait()
+		t.life(false, func(p *process) error {
+			r, err := p.open()
+			if err != nil {
+				return err
+			}
+			if t.rand.IntN(3) == 0 {
+				_, err = r.RepairIndex(p.ctx, repo.RepairOptions{})
+				return err
+			}
+			report, err := r.RepairPacks(p.ctx, repo.PacksOptions{ReadData: true})
+			if len(report.Packs) > 0 {
+				t.world.count("packs are repaired")
+			}
+			return err
 		})
 	}
 }
@@ -243,7 +352,7 @@ func pruner(t *task) {
 // restorer restores snapshots and compares. Half of its lives meet no fault: they must succeed, unless
 // the snapshot was forgotten or damaged meanwhile.
 func restorer(t *task) {
-	for range 3 {
+	for range 2 {
 		t.wait()
 		t.life(t.rand.IntN(2) == 0, func(p *process) error { return restoreOne(t, p) })
 	}
@@ -261,7 +370,7 @@ func restoreOne(t *task, p *process) error {
 		return nil
 	}
 	l := live[t.rand.IntN(len(live))]
-	err = restore(p.ctx, t, r, l.Manifest, g.pictureOf(l.ID), l.ID)
+	err = restore(p.ctx, t, r, l.Manifest, g.pictureOf(l.Manifest), l.ID)
 	if wrong, is := errors.AsType[errWrong](err); is {
 		t.world.fail("%s restores %v: %v", p, l.ID, wrong)
 	}
@@ -270,7 +379,7 @@ func restoreOne(t *task, p *process) error {
 		if p.misses > 0 {
 			t.world.count("a read finds its pack elsewhere")
 		}
-	} else if errors.Is(err, repo.ErrDamaged) && g.mayBeGone(l.ID) {
+	} else if errors.Is(err, repo.ErrDamaged) && g.mayBeGone(l) {
 		t.world.count("restore of what is gone")
 		return nil
 	}
@@ -298,57 +407,4 @@ func checker(t *task) {
 			return nil
 		})
 	}
-}
-
-// announce tells the ghost what a snapshot will be, before anybody can see it.
-func (g *ghost) announce(s whole, manifest blob.Ref) {
-	g.world.mu.Lock()
-	defer g.world.mu.Unlock()
-	s.blobs = []blob.Ref{manifest}
-	for folder, set := range s.picture {
-		if set == 0 {
-			continue
-		}
-		s.blobs = append(s.blobs, s.roots[folder])
-		for file := range files {
-			if class, data := content(folder, file); set&(1<<file) != 0 {
-				s.blobs = append(s.blobs, blob.Ref{Class: class, ID: g.keys.BlobID(class, data)})
-			}
-		}
-	}
-	g.known[s.id] = s
-}
-
-func (g *ghost) acknowledge(s journal.Snapshot) {
-	g.world.mu.Lock()
-	defer g.world.mu.Unlock()
-	g.acked = append(g.acked, s.ID)
-}
-
-// release gives a snapshot free to be forgotten.
-func (g *ghost) release(id journal.SnapshotID) {
-	g.world.mu.Lock()
-	defer g.world.mu.Unlock()
-	g.released[id] = true
-}
-
-func (g *ghost) pictureOf(id journal.SnapshotID) picture {
-	g.world.mu.Lock()
-	defer g.world.mu.Unlock()
-	return g.known[id].picture
-}
-
-// mayBeGone reports whether a snapshot is no longer live, or has a blob without a good copy.
-func (g *ghost) mayBeGone(id journal.SnapshotID) bool {
-	g.world.mu.Lock()
-	defer g.world.mu.Unlock()
-	if _, live := g.state.Snapshot(id); !live {
-		return true
-	}
-	for _, ref := range g.known[id].blobs {
-		if g.excused[ref] {
-			return true
-		}
-	}
-	return false
 }

@@ -82,19 +82,7 @@ func play(t *testing.T, seed uint64, off map[string]bool, how detail) (out resul
 
 // begin creates the repository, through faults, and then lets all roles loose.
 func (w *world) begin() {
-	w.start("founder", 0, func(t *task) {
-		for {
-			made := false
-			t.life(false, func(p *process) error {
-				_, err := repo.Init(p.ctx, p.bucket(), repo.InitOptions{Recipient: slot{}})
-				made = err == nil
-				return err
-			}, repo.ErrExists)
-			if made || w.failed() || w.founded(t) {
-				return
-			}
-		}
-	})
+	w.start(role{name: "founder", work: founder}, 1)
 	w.run()
 	if w.failed() {
 		return
@@ -105,20 +93,9 @@ func (w *world) begin() {
 	}
 	w.ghost.observe()
 	for i, r := range roles {
-		w.start(r.name, i+1, r.work)
+		w.start(r, uint64(i+2))
 	}
 	w.run()
-}
-
-// founded reports whether a repository whose creation ended in an error opens all the same, as its
-// founder would find out.
-func (w *world) founded(t *task) (there bool) {
-	t.life(true, func(p *process) error {
-		_, err := p.open()
-		there = err == nil
-		return err
-	}, repo.ErrNoRepository)
-	return there
 }
 
 // warm lets package-wide pools come to be outside of any run, whose channels belong to it alone.
@@ -173,7 +150,7 @@ func TestPromisesHold(t *testing.T) {
 }
 
 // enough is how many seeds bring about everything that there is.
-const enough = 200
+const enough = 1000
 
 // explain takes away from a failing run what it does not need in order to fail, and prints the rest.
 func explain(t *testing.T, seed uint64, off map[string]bool, got result) string {

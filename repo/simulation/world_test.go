@@ -3,6 +3,7 @@ package simulation
 import (
 	"bytes"
 	"cmp"
+	cryptorand "crypto/rand"
 	"encoding/binary"
 	"fmt"
 	"hash"
@@ -71,7 +72,7 @@ func (w *world) omit(draw *rand.Rand) {
 		w.off = map[string]bool{}
 	}
 	for _, part := range parts() {
-		if n := draw.IntN(6); n == 0 || n < 3 && part == "damager" {
+		if n := draw.IntN(6); n == 0 || n < 4 && part == "damager" {
 			w.off[part] = true
 		}
 	}
@@ -107,22 +108,23 @@ func (w *world) note(line string) {
 	}
 }
 
-// start lets a task run beside the others. Its requests wait for the scheduler from the first on.
-func (w *world) start(name string, number int, work func(*task)) {
-	if w.off[name] {
+// start lets a role run beside the others. Its requests wait for the scheduler from the first on.
+func (w *world) start(r role, number uint64) {
+	if w.off[r.name] {
 		return
 	}
 	w.running++
-	t := &task{world: w, name: name, rand: rand.New(rand.NewPCG(w.seed, 1000+uint64(number)))}
+	t := &task{world: w, name: r.name, rand: rand.New(rand.NewPCG(w.seed, 1000+cmp.Or(r.like, number)))}
+	first := rand.New(rand.NewPCG(w.seed, 2000+number)).Int64N(int64(2 * time.Second))
 	go func() {
 		defer w.ended()
 		defer func() {
 			if p := recover(); p != nil {
-				w.fail("%s panics: %v\n%s", name, p, debug.Stack())
+				w.fail("%s panics: %v\n%s", r.name, p, debug.Stack())
 			}
 		}()
-		time.Sleep(time.Duration(t.rand.Int64N(int64(2 * time.Second))))
-		work(t)
+		time.Sleep(time.Duration(first))
+		r.work(t)
 	}()
 }
 
@@ -175,6 +177,7 @@ func (w *world) step() {
 	w.withdraw(r)
 	f := w.faultFor(r)
 	w.record(r, f)
+	cryptorand.Reader = r.process.random
 	r.answer <- f
 	synctest.Wait()
 	if r.process.crashed {
