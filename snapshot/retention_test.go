@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -207,16 +209,23 @@ func TestFactsLeaveOutWhatCannotBeReadAndParts(t *testing.T) {
 
 // FuzzRetention holds what is true of every policy over any snapshots.
 func FuzzRetention(f *testing.F) {
-	for i := range uint64(8) {
-		f.Add(i, uint8(1<<i), uint8(3*i), uint8(i%5), uint8(i%3), uint8(i%2), uint8(7*i), uint8(i))
+	rng := rand.New(rand.NewPCG(1, 2))
+	rule := func() uint8 { // most policies have few rules
+		if rng.IntN(3) > 0 {
+			return 0
+		}
+		return uint8(rng.Uint32())
+	}
+	for seed := range uint64(100) {
+		f.Add(seed, uint8(rng.Uint32()), rule(), rule(), rule(), rule(), rule(), uint8(seed))
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, count, last, hourly, daily, monthly, within, flags uint8) {
 		p := Policy{Last: int(last % 9), Hourly: int(hourly % 9), Daily: int(daily % 9), Weekly: int(monthly >> 4), Monthly: int(monthly % 9),
-			Yearly: int(hourly >> 6), Within: time.Duration(within) * 5 * time.Hour, Expired: flags&1 != 0, NoneLeft: flags&2 != 0}
+			Yearly: int(hourly >> 6), Within: time.Duration(within) * time.Hour, Expired: flags&1 != 0, NoneLeft: flags&2 != 0}
 		if flags&4 != 0 {
 			p.Zone = time.FixedZone("", int(int8(count))*600)
 		}
-		checkRetention(t, p, randomFacts(seed, int(count)))
+		checkRetention(t, p, randomFacts(seed, int(count%50)))
 	})
 }
 
@@ -230,8 +239,11 @@ func randomFacts(seed uint64, count int) []Fact {
 		f.Group = Group{Cluster: "c1", Schedule: fmt.Sprint(rng.IntN(3))}
 		f.Started = noon.Add(-time.Duration(rng.Int64N(int64(1+rng.IntN(20_000)))) * time.Minute / time.Duration(1+rng.IntN(9)))
 		f.Complete, f.Held = rng.IntN(4) > 0, rng.IntN(20) == 0
-		if rng.IntN(3) > 0 {
-			f.Expires = f.Started.Add(time.Duration(rng.IntN(500)) * time.Hour)
+		if seed%3 == 0 || rng.IntN(3) > 0 {
+			f.Expires = f.Started.Add(time.Duration(rng.IntN(300)) * time.Hour / time.Duration(1+seed%9))
+		}
+		if seed%5 < 2 {
+			f.Expires = f.Started
 		}
 		if rng.IntN(10) == 0 {
 			f.Started = noon.Add(time.Duration(rng.IntN(30)) * time.Minute)
@@ -251,7 +263,7 @@ func keptBy(p Policy, facts []Fact) (kept []Fact) {
 
 func checkRetention(t *testing.T, p Policy, facts []Fact) {
 	decided := p.Decide(facts, noon)
-	left := map[Group]int{}
+	left, expired := map[Group]int{}, map[Group]int{}
 	for _, d := range decided {
 		future := d.Started.After(noon.Add(ahead))
 		switch {
@@ -259,6 +271,9 @@ func checkRetention(t *testing.T, p Policy, facts []Fact) {
 			t.Errorf("%v has no reason", d)
 		case d.Keep:
 			left[d.Group]++
+			if d.expired(noon) && !d.Held && !future {
+				expired[d.Group]++
+			}
 		case d.Held || future:
 			t.Errorf("%v is forgotten", d)
 		case p.Expired && !d.expired(noon):
@@ -267,8 +282,8 @@ func checkRetention(t *testing.T, p Policy, facts []Fact) {
 	}
 	shuffled := slices.Clone(facts)
 	slices.Reverse(shuffled)
-	if diff := cmp.Diff(decided, p.Decide(shuffled, noon)); diff != "" {
-		t.Errorf("the order of the facts decides: %s", diff)
+	if again := p.Decide(shuffled, noon); !reflect.DeepEqual(decided, again) {
+		t.Errorf("the order of the facts decides: %s", cmp.Diff(decided, again))
 	}
 	kept := keptBy(p, facts)
 	if again := keptBy(p, kept); len(again) != len(kept) {
@@ -278,9 +293,42 @@ func checkRetention(t *testing.T, p Policy, facts []Fact) {
 		if left[f.Group] == 0 && !p.NoneLeft {
 			t.Errorf("group %v has none left", f.Group)
 		}
+		if p.Empty() && expired[f.Group] > 1 {
+			t.Errorf("group %v has %d left that have expired, want the newest complete one at most", f.Group, expired[f.Group])
+		}
 	}
+	checkPeriods(t, p, facts, kept)
 	checkStronger(t, p, facts, kept)
 	checkApart(t, p, facts, decided)
+}
+
+// checkPeriods: of as many of the newest days as the policy asks for, one is kept, complete if any is.
+func checkPeriods(t *testing.T, p Policy, facts, kept []Fact) {
+	if p.Zone != nil {
+		return
+	}
+	days := func(all []Fact) map[Group]map[string]bool { // and whether one of them is complete
+		in := map[Group]map[string]bool{}
+		for _, f := range all {
+			if f.Started.After(noon.Add(ahead)) {
+				continue
+			}
+			if in[f.Group] == nil {
+				in[f.Group] = map[string]bool{}
+			}
+			in[f.Group][f.Started.Format(time.DateOnly)] = in[f.Group][f.Started.Format(time.DateOnly)] || f.Complete
+		}
+		return in
+	}
+	left := days(kept)
+	for g, all := range days(facts) {
+		names := slices.Sorted(maps.Keys(all))
+		for _, day := range names[max(0, len(names)-p.Daily):] {
+			if complete, ok := left[g][day]; !ok || complete != all[day] {
+				t.Errorf("of %s in group %v is kept %t, a complete one %t of %t", day, g, ok, complete, all[day])
+			}
+		}
+	}
 }
 
 // checkStronger: a policy that asks for more keeps all that this one keeps.
@@ -323,8 +371,8 @@ func checkApart(t *testing.T, p Policy, facts []Fact, decided []Decision) {
 				together = append(together, d)
 			}
 		}
-		if diff := cmp.Diff(p.Decide(alone, noon), together); diff != "" {
-			t.Errorf("others decide on group %v: %s", g, diff)
+		if apart := p.Decide(alone, noon); !reflect.DeepEqual(apart, together) {
+			t.Errorf("others decide on group %v: %s", g, cmp.Diff(apart, together))
 		}
 	}
 }
