@@ -14,11 +14,12 @@ import (
 // does rests on a lock or a clock; it rests on the journal:
 //
 //  1. It folds the journal to a base and marks what the live snapshots of that state reach (mark.go).
-//  2. From that it plans (plan.go): packs that hold nothing needed are retired, those that hold little are
-//     copied into new ones and retired (repack.go). A retired pack is still readable, and a backup that
-//     comes across it takes it back.
+//  2. From that it plans (plan.go): packs that hold nothing needed are retired. A retired pack is still
+//     readable, and a backup that comes across it takes it back.
 //  3. Packs that an earlier prune has retired, longer ago than the grace period, are dropped, and only
 //     then their objects deleted (sweep.go), with what interrupted runs have left.
+//  4. Packs that hold little that is needed are copied into new ones and retired (repack.go). That takes
+//     room, so it comes last: a full disk has got some by then.
 //
 // Each step is a journal entry which holds only if nothing came after the base that the marking had to
 // know; the fold decides that for every reader alike (see journal.State.Overtaken). A prune that was
@@ -156,7 +157,7 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions) (PruneReport, er
 func (p *pruning) run(ctx context.Context) error {
 	steps := []func(context.Context) error{p.begin, p.list, p.markAll, p.makePlan, p.guard}
 	if !p.options.DryRun {
-		steps = append(steps, p.retire, p.repack, p.drop, p.sweep)
+		steps = append(steps, p.retire, p.drop, p.sweep, p.repack)
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {

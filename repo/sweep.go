@@ -28,8 +28,8 @@ const checkpointShare = 10
 // drop commits what is given up for good: packs, orphans, segments that are replaced; and a checkpoint. Once
 // it stands, the names of all these never count again, so their objects can go.
 func (p *pruning) drop(ctx context.Context) error {
-	if err := p.storeMerged(ctx); err != nil {
-		return err
+	if p.storeMerged(ctx) != nil { // a full disk, perhaps; a merge only saves time, and the next prune makes it
+		p.plan.merge, p.report.MergedSegments, p.report.MergedInto = nil, 0, 0
 	}
 	var checkpoint *journal.Vouched
 	return p.commit(ctx, func(s *journal.State) (e journal.Entry, err error) {

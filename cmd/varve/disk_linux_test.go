@@ -46,10 +46,7 @@ func TestBackupOnAFullDisk(t *testing.T) {
 		t.Run(part, func(t *testing.T) {
 			s := newStage(t, scenario{name: part, history: twoBackups, makes: []string{"three"},
 				command: func(p place) []string { return p.backupOf("three") }})
-			if err := syscall.Mount("tmpfs", s.path(part), "tmpfs", 0, "size=8m"); err != nil {
-				t.Skipf("no mounts for tests here: %v", err)
-			}
-			t.Cleanup(func() { _ = syscall.Unmount(s.path(part), syscall.MNT_DETACH) })
+			s.mount(part)
 			failures := 0
 			for room := int64(0); ; room += int64(*every) * 8 << 10 {
 				full, err := s.withRoom(part, room)
@@ -66,6 +63,50 @@ func TestBackupOnAFullDisk(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A prune is what makes room on a full disk, so it gives room back before it takes any for copies: what is left
+// for an entry of the journal is enough.
+func TestPruneMakesRoomOnAFullDisk(t *testing.T) {
+	if !withMounts(t) {
+		return
+	}
+	s := newStage(t, scenario{name: "prune", command: func(place) []string { return prune }, history: func(p place) {
+		twoBackups(p)
+		p.varve(p.backupOf("three")...)
+		p.varve("snapshot", "forget", "two")
+		p.varve("repo", "prune") // gives notice of what only that one needed
+		p.varve("snapshot", "forget", "one")
+	}})
+	s.mount("repository")
+	if err := s.reset(); err != nil {
+		t.Fatal(err)
+	}
+	filler := s.path("repository", "filler")
+	if err := fillDisk(filler, 32<<10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.run(prune...); err != nil && !isClear(err.Error(), s.path("repository")) {
+		t.Error(err)
+	}
+	if _, err := s.run(prune...); err != nil {
+		t.Errorf("the first prune has made no room for the second: %v", err)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.recover(true); err != nil {
+		t.Error(err)
+	}
+}
+
+// mount puts a small disk in the place of a part.
+func (s stage) mount(part string) {
+	s.t.Helper()
+	if err := syscall.Mount("tmpfs", s.path(part), "tmpfs", 0, "size=8m"); err != nil {
+		s.t.Skipf("no mounts for tests here: %v", err)
+	}
+	s.t.Cleanup(func() { _ = syscall.Unmount(s.path(part), syscall.MNT_DETACH) })
 }
 
 // withRoom runs the command with so many bytes of room on the disk of a part, and reports whether they
