@@ -319,7 +319,7 @@ func TestForeignObjectsRaiseNoAlarm(t *testing.T) {
 	b := s.bucket
 	pack, segment := s.newest(journal.PackFolder), s.newest(journal.SegmentFolder)
 	for _, name := range []string{
-		"photos/cat.jpg", "lost-found", "varve.json.bak", "journal/readme", "journal/0000", "journal/0000000000000001.part",
+		"photos/cat.jpg", "keys/notes.txt", "lost-found", "varve.json.bak", "journal/readme", "journal/0000", "journal/0000000000000001.part",
 		"checkpoints/old", "checkpoints/0000000000000001.part", "index/notes", "index/" + strings.Repeat("ab", 32), "packs/readme", "packs/00/tmp-123",
 		"packs/ab/" + strings.Repeat("ab", 32), "packs/cd/" + strings.Repeat("ab", 32), pack + ".part", segment + ".old",
 	} {
