@@ -29,8 +29,9 @@ import (
 // ErrMassDrop means that a prune would have dropped a larger share of what is stored than it may.
 var ErrMassDrop = errors.New("prune would drop more than it may")
 
-// errOvertaken means that a prune has to mark again.
-var errOvertaken = errors.New("what was marked is out of date")
+// ErrOvertaken means that a prune gave up because others kept changing what it had marked. What it has done
+// until then stands, and running it again succeeds as soon as there are fewer of them.
+var ErrOvertaken = errors.New("what was marked is out of date; run it again")
 
 // Defaults of a prune.
 const (
@@ -138,12 +139,12 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions) (PruneReport, er
 		report = PruneReport{DryRun: o.DryRun, Markings: marked, Deleted: report.Deleted}
 		p := &pruning{repo: r, options: o, id: id, report: &report, now: time.Now().UnixMilli()}
 		err := p.run(ctx)
-		if errors.Is(err, errOvertaken) && marked < maxMarkings {
+		if errors.Is(err, ErrOvertaken) && marked < maxMarkings {
 			id = journal.NewTxID() // the entries so far are another prune's
 			continue
 		}
-		if errors.Is(err, errOvertaken) {
-			err = fmt.Errorf("%d times others got in between; run it again: %w", marked, err)
+		if errors.Is(err, ErrOvertaken) {
+			err = fmt.Errorf("%d times others got in between: %w", marked, err)
 		}
 		if err != nil {
 			return report, fmt.Errorf("prune: %w", err)
@@ -195,7 +196,7 @@ func (p *pruning) commit(ctx context.Context, build func(*journal.State) (journa
 			return journal.Draft{}, err
 		}
 		if s.Overtaken(p.id, p.base) {
-			return journal.Draft{}, errOvertaken
+			return journal.Draft{}, ErrOvertaken
 		}
 		e, err := build(s)
 		if err != nil {
@@ -268,7 +269,7 @@ func (p *pruning) damaged(ctx context.Context, what error) error {
 	overtaken := false
 	p.repo.journal.View(func(s *journal.State) { overtaken = s.Overtaken(p.id, p.base) })
 	if overtaken {
-		return errOvertaken
+		return ErrOvertaken
 	}
 	return fmt.Errorf("%w: %w", ErrDamaged, what)
 }

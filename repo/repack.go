@@ -122,7 +122,7 @@ func (p *pruning) settle(ctx context.Context, batch *repacking) error {
 	return p.commit(ctx, func(s *journal.State) (journal.Entry, error) {
 		e, err := additions(s, added, segment)
 		if errors.Is(err, ErrSuperseded) {
-			return e, errOvertaken
+			return e, ErrOvertaken
 		}
 		e.Prune = &journal.Prune{Retire: p.stillIdle(s, batch.sources, journal.LivePack)}
 		return e, err

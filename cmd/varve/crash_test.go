@@ -85,6 +85,15 @@ func scenarios() []scenario {
 			_, err := p.run("repo", "info", "--password-file", p.path("keys", "new"))
 			return err
 		},
+	}, {
+		name: "copy",
+		history: func(p place) {
+			twoBackups(p)
+			p.varve("repo", "init", "--repo", p.path("source"))
+			p.varve(append(p.backupOf("three"), "--repo", p.path("source"))...)
+		},
+		command: func(p place) []string { return []string{"repo", "copy", "--all", "--from", p.path("source")} },
+		makes:   []string{"three"},
 	}}
 }
 

@@ -279,11 +279,35 @@ func (s *soak) pruneNow() error {
 	return err
 }
 
-// tidy looks for objects that nothing needs.
+// tidy looks for objects that nothing needs, and compares what is stored with what a new repository takes that
+// has the same snapshots and no past.
 func (s *soak) tidy() error {
 	report, err := s.check()
 	if err != nil || report.Orphans > 0 {
 		return fmt.Errorf("%d objects are left over (%w)", report.Orphans, err)
+	}
+	if _, err := s.run("repo", "init", "--repo", s.path("new")); err != nil {
+		return err
+	}
+	if _, err := s.run("repo", "copy", "--all", "--repo", s.path("new"), "--from", s.path("repository")); err != nil {
+		return err
+	}
+	var bytes [2]int64
+	for i, repository := range []string{"repository", "new"} {
+		var info struct{ PackBytes int64 }
+		out, err := s.run("repo", "info", "-o", "json", "--repo", s.path(repository))
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(out, &info); err != nil {
+			return err
+		}
+		bytes[i] = info.PackBytes
+	}
+	s.t.Logf("after two prunes %d bytes are stored, in a new repository %d", bytes[0], bytes[1])
+	// A pack of which seven tenths are needed stays as it is; small ones may wait for company.
+	if bytes[0] > 2*bytes[1]+1<<20 {
+		return fmt.Errorf("%d bytes are stored, a new repository takes %d", bytes[0], bytes[1])
 	}
 	return nil
 }
