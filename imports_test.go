@@ -30,8 +30,8 @@ var floors = []floor{
 		},
 		"sealing knows names but not layouts; drivers know what a bucket promises and nothing of what it holds",
 	}, {
-		[]string{"index", "repo/journal", "repo/pack"},
-		"the three stored structures; each knows its own bytes, and the repository alone knows all three",
+		[]string{"index", "repo/journal", "repo/pack", "repo/seen"},
+		"the three stored structures and the client's memory; each knows its own bytes, and the repository alone knows all",
 	}, {
 		[]string{"repo"},
 		"the only door to stored data: whoever is above reads verified blobs and commits, and can break no invariant of what is below",
