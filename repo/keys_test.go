@@ -140,7 +140,13 @@ func TestSlotsTellNobodyTheirLabels(t *testing.T) {
 
 func TestRemovedSlotOpensNothing(t *testing.T) {
 	ctx := context.Background()
-	b, r := newRepository(t)
+	b := mem.New()
+	initialise(t, b)
+	var deleting atomic.Bool
+	r := reopen(t, b.View(func(_ context.Context, op mem.Op) mem.Fault {
+		deleting.CompareAndSwap(false, op.Kind == mem.Delete)
+		return mem.Fault{}
+	}), "")
 	backup(t, r, []byte("one"))
 	own := r.slot
 	if err := r.RemoveSlot(ctx, own, true); !errors.Is(err, ErrLastSlot) {
@@ -164,8 +170,8 @@ func TestRemovedSlotOpensNothing(t *testing.T) {
 	if err := r.RemoveSlot(ctx, blob.Hash{1}, false); !errors.Is(err, ErrNoSlot) {
 		t.Errorf("removing what is not there: %v, want ErrNoSlot", err)
 	}
-	if _, err := Open(ctx, b, OpenOptions{Password: password}); err != nil {
-		t.Fatalf("after refused removals: %v", err)
+	if _, err := Open(ctx, b, OpenOptions{Password: password}); err != nil || deleting.Load() {
+		t.Fatalf("after refused removals: %v, deleting: %t", err, deleting.Load())
 	}
 	if err := r.RemoveSlot(ctx, own, true); err != nil {
 		t.Fatal(err)

@@ -40,6 +40,7 @@ func (r *Repository) refresh(ctx context.Context) error {
 			return err
 		}
 		if inStep {
+			r.remember() // first, so that the memory is never behind the cache
 			return r.keepState()
 		}
 	}

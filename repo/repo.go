@@ -64,9 +64,14 @@ type OpenOptions struct {
 	Keeper      seal.Keeper     // a key that a service holds
 	Fingerprint string          // of the master key, if known; another one is refused
 	CacheDir    string          // folder of all local caches; empty: work in memory
+	StateDir    string          // folder of what was seen, see package seen; empty: remember nothing
 	Recovery    hpke.PrivateKey // reads what a write-only repository has sealed to it
 	SkipVerify  bool            // do not open each blob again before it is stored
 	Limits      Limits          // the defaults suit every repository
+
+	// AcceptRollback takes the repository as it is, though it is not the one, or its journal not a
+	// continuation of the one, that was seen before. From then on this is what was seen.
+	AcceptRollback bool
 }
 
 // Repository is an open repository. It is safe for concurrent use and holds nothing that must be
@@ -81,6 +86,7 @@ type Repository struct {
 	packs   *packReader
 	verify  bool
 	limits  Limits
+	witness *witness
 
 	inMemory bool // there is no local cache, by choice
 
@@ -101,12 +107,19 @@ func Open(ctx context.Context, b storage.Bucket, o OpenOptions) (*Repository, er
 	if err != nil {
 		return nil, err
 	}
-	key, err := unlock(ctx, b, header.Repository, o.Fingerprint, o)
+	witness, err := recall(o, b.String(), header.Repository.String())
 	if err != nil {
 		return nil, err
 	}
+	key, err := unlock(ctx, b, header.Repository, witness.fingerprint(o), o)
+	if err != nil {
+		return nil, err
+	}
+	if f := witness.head.Fingerprint; witness.accept && f != "" && f != key.master.Fingerprint() {
+		_ = witness.object(fmt.Errorf("the fingerprint was %s: %w", f, ErrFingerprint)) // noted, since it is accepted
+	}
 	r := &Repository{bucket: b, header: header, keys: seal.Derive(key.master, header.Repository), slot: key.slot, verify: !o.SkipVerify,
-		limits: o.Limits.orDefaults(), inMemory: o.CacheDir == ""}
+		limits: o.Limits.orDefaults(), witness: witness, inMemory: o.CacheDir == ""}
 	cacheDir := ""
 	if o.CacheDir != "" {
 		url := seal.HashOf([]byte(b.String()))
@@ -131,6 +144,9 @@ func (r *Repository) openJournal(ctx context.Context, header blob.Hash) error {
 	if err := journal.EntriesBeyond(ctx, r.bucket, next); err != nil {
 		return err
 	}
+	if err := r.witness.compare(ctx, r.journal); err != nil {
+		return err
+	}
 	if next == 0 {
 		return r.begin(ctx, header)
 	}
@@ -140,49 +156,67 @@ func (r *Repository) openJournal(ctx context.Context, header blob.Hash) error {
 	return r.refresh(ctx)
 }
 
+// resume folds up to the head: from the cached state, if that leads there, else from a checkpoint.
 func (r *Repository) resume(ctx context.Context) error {
 	if _, body, ok := r.cache.State(); ok {
-		if s, err := journal.DecodeState(body); err == nil {
+		s, err := journal.DecodeState(body)
+		if err == nil {
 			r.journal, r.kept = journal.New(r.bucket, r.keys, s), s.Next
-			return r.resumeAt(ctx)
+			if stands, err := r.stands(ctx); err != nil {
+				return err
+			} else if stands {
+				return r.journal.Sync(ctx)
+			}
 		}
-		r.cache.DropState()
+		if err != nil || !r.witness.attest(r.journal.Head()) {
+			r.cache.DropState()
+			r.kept = 0
+		}
 	}
-	newest := uint64(0) // entries that a checkpoint has seen
+	return r.resumeFromCheckpoint(ctx)
+}
+
+// stands looks whether the bucket still has the last entry of the cached state.
+func (r *Repository) stands(ctx context.Context) (bool, error) {
+	next, seen := r.journal.Head()
+	if next == 0 {
+		return true, nil
+	}
+	last, err := r.journal.Verify(ctx, next-1)
+	if errors.Is(err, journal.ErrGap) {
+		return false, nil
+	}
+	return err == nil && last.Hash == seen, err
+}
+
+// resumeFromCheckpoint folds from the newest checkpoint that an entry vouches for. One that does not lead
+// to the head, or is ahead of it, has seen another history, which is told of.
+func (r *Repository) resumeFromCheckpoint(ctx context.Context) error {
+	newest, foreign := uint64(0), uint64(0) // entries that checkpoints have seen, of any history and of another one
 	for below := uint64(math.MaxUint64); ; {
 		s, vouched, err := journal.FindCheckpoint(ctx, r.bucket, r.keys, below)
 		if err != nil {
 			return err
 		}
 		r.journal = journal.New(r.bucket, r.keys, s)
-		if err := r.journal.Sync(ctx); err != nil {
-			return err
-		}
-		newest = max(newest, vouched.Next)
-		if vouched.Next == 0 || r.journal.Vouches(vouched) {
-			if next, _ := r.journal.Head(); next < newest {
-				return fmt.Errorf("a checkpoint has seen %d entries, there are %d: %w", newest, next, journal.ErrRolledBack)
-			}
-			return nil
-		}
-		below = vouched.Next
-	}
-}
-
-// resumeAt continues from the cached state, after a look at whether the bucket still has the entry
-// that was seen last: an older or different history is not continued.
-func (r *Repository) resumeAt(ctx context.Context) error {
-	next, seen := r.journal.Head()
-	if next > 0 {
-		last, err := r.journal.Verify(ctx, next-1)
-		if errors.Is(err, journal.ErrGap) || (err == nil && last.Hash != seen) {
-			return fmt.Errorf("entry %d was seen before and is gone or different: %w", next-1, journal.ErrRolledBack)
+		below, newest = vouched.Next, max(newest, vouched.Next)
+		err = r.journal.Sync(ctx)
+		if errors.Is(err, journal.ErrRolledBack) && vouched.Next > 0 {
+			foreign = max(foreign, vouched.Next)
+			continue
 		}
 		if err != nil {
 			return err
 		}
+		if vouched.Next == 0 || r.journal.Vouches(vouched) {
+			break
+		}
 	}
-	return r.journal.Sync(ctx)
+	next, _ := r.journal.Head()
+	if newest > next {
+		foreign = newest
+	}
+	return r.witness.ahead(foreign, next)
 }
 
 // ID returns the repository's random name.
@@ -245,12 +279,13 @@ type Info struct {
 	InlineBytes int64          `json:"inlineBytes"` // of these inside the journal
 	Segments    int            `json:"segments"`
 	Checkpoint  uint64         `json:"checkpoint"` // entries in the newest one, 0 without
+	Remembered  Remembered     `json:"remembered"`
 }
 
 // Info sums up the state.
 func (r *Repository) Info() Info {
 	i := Info{URL: r.bucket.String(), Repository: r.header.Repository.String(), Version: r.header.Version,
-		Fingerprint: r.keys.Fingerprint(), Chunker: r.header.Chunker}
+		Fingerprint: r.keys.Fingerprint(), Chunker: r.header.Chunker, Remembered: r.remembered()}
 	r.journal.View(func(s *journal.State) {
 		i.Entries, i.Snapshots, i.Segments, i.Checkpoint = s.Next, len(s.Snapshots), len(s.Segments), s.Checkpoint.Next
 		for _, p := range s.Packs {

@@ -69,7 +69,7 @@ func TestOpenRefusesWithoutShowingTheURL(t *testing.T) {
 	const secret = "smGbjm71Nxd1Ig5FS0wj9SlbzAIrnolCz9bQQ6uAhl4="
 	for _, url := range []string{
 		"", "alias/backups", "s3://bucket", "hashivault://key", "awskms://user:" + secret + "@host", "awskms://key#" + secret,
-		"base64key://" + secret, "base64key://", "base64key:///key?" + secret, "base64key://" + short, "%zz" + secret,
+		"base64key://" + secret, "base64key://" + secret + "/etc/hostname", "base64key://", "base64key:///key?" + secret, "base64key://" + short, "%zz" + secret,
 	} {
 		_, err := Open(t.Context(), url)
 		if !errors.Is(err, ErrBadURL) || strings.Contains(err.Error(), secret) {
