@@ -156,7 +156,7 @@ func (p place) leftOver() {
 	}
 }
 
-// A stage is where a scenario is played: a place, what the repository and the cache are at the beginning,
+// A stage is where a scenario is played: a place, what its parts are at the beginning,
 // and the snapshots there are.
 type stage struct {
 	place
@@ -165,7 +165,7 @@ type stage struct {
 }
 
 // parts are the folders of a place that a command changes.
-var parts = []string{"repository", "cache"}
+var parts = []string{"repository", "cache", "state"}
 
 func newStage(t *testing.T, s scenario) stage {
 	p := emptyPlace(t)

@@ -72,6 +72,7 @@ func prepare(e *testscript.Env) error {
 	e.Setenv("VARVE_PASSWORD_FILE", password)
 	e.Setenv("VARVE_REPOSITORY", "dir://"+filepath.Join(e.WorkDir, "repository"))
 	e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "cache"))
+	e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 	return os.WriteFile(password, []byte("correct horse battery staple\n"), 0o600)
 }
 

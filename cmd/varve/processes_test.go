@@ -51,7 +51,7 @@ func (p place) path(elements ...string) string {
 func (p place) command(ctx context.Context, args ...string) (c *exec.Cmd, stdout, stderr *bytes.Buffer) {
 	c = exec.CommandContext(ctx, "varve", args...)
 	c.Env = append(append(os.Environ(), p.env...), "VARVE_REPOSITORY=dir://"+p.path("repository"), "VARVE_PASSWORD_FILE="+p.path("password"),
-		"XDG_CACHE_HOME="+p.path("cache"))
+		"XDG_CACHE_HOME="+p.path("cache"), "XDG_STATE_HOME="+p.path("state"))
 	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
 	c.Stdout, c.Stderr = stdout, stderr
 	return c, stdout, stderr

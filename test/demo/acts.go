@@ -26,6 +26,7 @@ func (d *demo) command(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, d.varve, args...)
 	cmd.Env = append(os.Environ(),
 		"VARVE_REPOSITORY=dir://"+d.repository(),
+		"XDG_STATE_HOME="+filepath.Join(d.dir, "state"),
 		"VARVE_PASSWORD_FILE="+filepath.Join(d.dir, "password"),
 		"KUBECONFIG="+d.kubeconfig)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }

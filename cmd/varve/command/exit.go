@@ -99,7 +99,8 @@ func causes() []cause {
 		{repo.ErrVersion, exitPrecondition, "use the version of varve that wrote it, or a newer one"},
 		{repo.ErrOvertaken, exitPrecondition, "what was pruned is pruned, and the next prune goes on"},
 		{repo.ErrSuperseded, exitPrecondition, "run it again: it stores only what is missing"},
-		{journal.ErrRolledBack, exitPrecondition, "was an old copy of the bucket put in its place? If that was meant, go on with another --cache-dir"},
+		{journal.ErrRolledBack, exitPrecondition, "was an older copy put in its place? If that was meant, --accept-rollback takes it as it is; " + lookHint},
+		{repo.ErrSwapped, exitPrecondition, "if that was meant, --accept-rollback takes it as it is; " + lookHint},
 		{journal.ErrLost, exitChanged, "this store is not safe for several writers"},
 		{kms.ErrBadURL, exitUsage, ""},
 		{seal.ErrBadKey, exitUsage, "age-keygen makes a pair of keys"},
@@ -142,6 +143,9 @@ func causes() []cause {
 		{storage.ErrNoBucket, exitUnreachable, "is the path right, and the disk mounted? varve repo init creates it"},
 	}
 }
+
+// lookHint warns of what is lost by going on from an older state.
+const lookHint = "what was backed up since is not in it, so look first whether the newer one still exists"
 
 // What to do about damage. Nothing heals it yet, and a new backup of the same source would rely on it.
 const (

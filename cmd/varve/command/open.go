@@ -21,9 +21,9 @@ const repositoryVariable = "VARVE_REPOSITORY"
 
 // repositoryFlags say which repository is meant and how it is opened.
 type repositoryFlags struct {
-	url, fingerprint, cacheDir string
-	credentials                credentials
-	noCache                    bool
+	url, fingerprint, cacheDir, stateDir string
+	credentials                          credentials
+	noCache, acceptRollback              bool
 }
 
 func (f *repositoryFlags) add(c *cobra.Command) {
@@ -34,7 +34,9 @@ func (f *repositoryFlags) add(c *cobra.Command) {
 	flags.StringVar(&f.credentials.kms, "kms", "", "the `URL` of the KMS key, in place of a password, as given to key add (default $"+keeperVariable+")")
 	flags.StringVar(&f.fingerprint, "fingerprint", "", "the master key's `FINGERPRINT` as init showed it; another key is refused")
 	flags.StringVar(&f.cacheDir, "cache-dir", "", "the `FOLDER` of the local cache (default varve in the user's cache folder)")
-	flags.BoolVar(&f.noCache, "no-cache", false, "keep no local cache: the index is read each time, and a rollback goes unnoticed")
+	flags.BoolVar(&f.noCache, "no-cache", false, "keep no local cache: the index is read each time")
+	flags.StringVar(&f.stateDir, "state-dir", "", "the `FOLDER` that remembers what was seen of each repository (default varve in the user's state folder)")
+	flags.BoolVar(&f.acceptRollback, "accept-rollback", false, "take the repository as it is now, though it is older than, or another one than, what was seen before")
 }
 
 // location returns the repository's URL.
@@ -65,11 +67,32 @@ func (a *app) cache() string {
 	return filepath.Join(folder, "varve")
 }
 
+// stateHome names the folder of users' programs for what must outlive a cache, if it is not the default.
+const stateHome = "XDG_STATE_HOME"
+
+// state returns the folder of what was seen, or nothing where there is none.
+func (a *app) state() string {
+	if a.repository.stateDir != "" {
+		return a.repository.stateDir
+	}
+	if folder := os.Getenv(stateHome); filepath.IsAbs(folder) {
+		return filepath.Join(folder, "varve")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		a.warn("what is seen of the repository is not remembered, so a rollback goes unnoticed: %v", err)
+		return ""
+	}
+	return filepath.Join(home, ".local", "state", "varve")
+}
+
 // session is an open repository and the meter of what it costs.
 type session struct {
 	*repo.Repository
 	bucket *meter.Bucket
 	warned bool // that the cache is not used
+
+	forgetful bool // warned that nothing is remembered
 }
 
 // withRepository opens the repository, hands it to use, and closes it.
@@ -117,20 +140,28 @@ func refused(err error) error {
 
 // open opens the repository by credentials and the flags.
 func (a *app) open(ctx context.Context, bucket *meter.Bucket, o repo.OpenOptions) (*session, error) {
-	o.Fingerprint, o.CacheDir, o.Limits = a.repository.fingerprint, a.cache(), a.Limits
+	o.Fingerprint, o.CacheDir, o.StateDir, o.Limits = a.repository.fingerprint, a.cache(), a.state(), a.Limits
+	o.AcceptRollback = o.AcceptRollback || a.repository.acceptRollback
 	r, err := repo.Open(ctx, bucket, o)
 	if err != nil {
 		return nil, refused(err)
 	}
 	s := &session{Repository: r, bucket: bucket}
 	a.warnOfCache(s)
+	if err := r.AcceptedRollback(); err != nil && a.repository.acceptRollback {
+		a.warn("accepted: %v", err)
+	}
 	return s, nil
 }
 
-// warnOfCache says once that the cache could not do its work.
+// warnOfCache says once that the cache or the memory could not do its work.
 func (a *app) warnOfCache(s *session) {
 	if err := s.CacheDegraded(); err != nil && !s.warned {
 		s.warned = true
 		a.warn("the local cache is not used: %v", err)
+	}
+	if err := s.MemoryDegraded(); err != nil && !s.forgetful {
+		s.forgetful = true
+		a.warn("what is seen of the repository is not remembered, so a rollback may go unnoticed: %v", err)
 	}
 }

@@ -47,7 +47,8 @@ Given as --fingerprint, it shows that nobody has put another repository in the p
 			if _, err := repo.Init(c.Context(), b, repo.InitOptions{Password: password, PasswordWork: a.PasswordWork}); err != nil {
 				return err
 			}
-			s, err := a.open(c.Context(), meter.New(b), repo.OpenOptions{Password: password}) // shows that what was just made opens
+			// What was here before is gone, and the new one is meant.
+			s, err := a.open(c.Context(), meter.New(b), repo.OpenOptions{Password: password, AcceptRollback: true}) // shows that what was just made opens
 			if err != nil {
 				return err
 			}
@@ -105,6 +106,11 @@ func writeInfo(t *sheet, i repo.Info) {
 	t.row("Snapshots:", count(i.Snapshots))
 	t.row("Stored:", fmt.Sprintf("%s in %s, of it %s inside the journal", size(i.PackBytes), counted(i.Packs, "pack"), size(i.InlineBytes)))
 	t.row("Journal:", fmt.Sprintf("%s, checkpoint %s", entries(i.Entries), checkpoint))
+	remembered := "nothing, so a rollback would go unnoticed"
+	if i.Remembered.Entries > 0 {
+		remembered = entries(i.Remembered.Entries) + ", in " + name(i.Remembered.File)
+	}
+	t.row("Remembered:", remembered)
 	t.row("Index:", counted(i.Segments, "segment"))
 }
 
