@@ -18,6 +18,10 @@ const CheckpointFolder = "checkpoints/"
 // maxCheckpoint bounds a stored checkpoint in bytes; 100,000 packs and as many snapshots need a tenth.
 const maxCheckpoint = 256 << 20
 
+// maxSpoilt is how many checkpoints that do not open are read before a reader does without: whoever can
+// write to the bucket can plant any number of them.
+const maxSpoilt = 8
+
 // CheckpointName returns the object name of the checkpoint after next entries.
 func CheckpointName(next uint64) string { return CheckpointFolder + sealName(next) }
 
@@ -83,6 +87,7 @@ func FindCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, belo
 		}
 		names = append(names, info.Name)
 	}
+	spoilt := 0
 	for _, name := range slices.Backward(names) {
 		next, ok := ParseCheckpointName(name)
 		if !ok || next >= below {
@@ -94,6 +99,9 @@ func FindCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, belo
 		}
 		if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrRules) && !errors.Is(err, storage.ErrNotFound) {
 			return nil, Vouched{}, err
+		}
+		if spoilt++; spoilt == maxSpoilt {
+			break
 		}
 	}
 	return new(State), Vouched{}, nil
