@@ -22,14 +22,16 @@ func (w *world) end() {
 		w.ghost.observe()
 	}
 	var mu sync.Mutex
-	watched := w.store.View(func(context.Context, mem.Op) mem.Fault {
-		mu.Lock()
-		defer mu.Unlock()
-		w.ghost.observe() // what the request before has brought about
+	watched := w.store.View(func(_ context.Context, op mem.Op) mem.Fault {
+		if op.Kind == mem.Delete || op.Kind == mem.Create && strings.HasPrefix(op.Name, journal.Folder) {
+			mu.Lock()
+			defer mu.Unlock()
+			w.ghost.observe() // what came before
+		}
 		return mem.Fault{}
 	})
 	r, err := repo.Open(ctx, watched, options(drawLimits(w.schedule)))
-	for _, step := range []func(context.Context, *repo.Repository) error{w.restoreAll, w.checkAll, w.pruneAll, w.restoreAll, w.checkAll} {
+	for _, step := range []func(context.Context, *repo.Repository) error{w.restoreAll, w.checkAll, w.work, w.pruneAll, w.restoreAll, w.checkAll} {
 		if err != nil || w.failed() {
 			break
 		}
@@ -58,6 +60,36 @@ func (w *world) checkAll(ctx context.Context, r *repo.Repository) error {
 		err = fmt.Errorf("a check finds %+v", report.Findings)
 	}
 	return err
+}
+
+// work does what everybody does: it backs up, holds, forgets and brings back.
+func (w *world) work(ctx context.Context, r *repo.Repository) (err error) {
+	session := r.NewWriter(ctx, repo.WriterOptions{})
+	defer func() { err = errors.Join(err, session.Close()) }()
+	id := journal.NewSnapshotID()
+	manifest, s, _, err := write(ctx, nil, session, picture{15, 6, 9}, id, nil)
+	if err != nil {
+		return err
+	}
+	w.ghost.announce(s, manifest)
+	w.ghost.release(id)
+	if _, err := session.Commit(ctx, repo.Commit{ID: id, Manifest: manifest, UID: "the last"}); err != nil {
+		return err
+	}
+	for _, step := range []func() error{
+		func() error { return r.Hold(ctx, id) },
+		func() error { return r.Release(ctx, id) },
+		func() error {
+			_, err := r.Forget(ctx, func([]journal.Live) []journal.Forget { return []journal.Forget{{ID: id}} })
+			return err
+		},
+		func() error { return r.Unforget(ctx, id) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pruneAll prunes twice without grace, after which nothing must be left that no live snapshot needs.

@@ -15,7 +15,7 @@ var paths = []string{
 	"deposit", "session ends without a snapshot", "inline pack", "pack", "segment", "checkpoint",
 	"forget", "unforget", "unforget looks for what is left", "hold", "release",
 	"prune", "a prune marks again", "retire", "repack", "drop", "orphans are dropped", "segments are merged", "inline pack is given up",
-	"pack is revived by a snapshot", "pack is revived by a prune", repo.ErrSuperseded.Error(), repo.ErrGone.Error(),
+	"pack is revived by a snapshot", repo.ErrSuperseded.Error(), repo.ErrGone.Error(),
 	"a pack rots", "damaged copy is marked", "packs are repaired", "damage is healed",
 	"a cache of an older image", "late effect lands",
 	"restore", "a read finds its pack elsewhere", "check", "a checkpoint is read",

@@ -2,12 +2,12 @@ package simulation
 
 import (
 	"context"
-	cryptorand "crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 
 	"filippo.io/age"
 
@@ -26,11 +26,11 @@ type process struct {
 	ctx         context.Context
 	die         context.CancelFunc
 	pausedUntil int
-	faults      int  // that it has met
-	misses      int  // packs that were not where it looked
-	reads       bool // it must change nothing
+	faults      int          // that it has met
+	misses      atomic.Int64 // packs that were not where it looked
+	reads       bool         // it must change nothing
 	crashed     bool
-	random      *rand.ChaCha8 // of crypto/rand
+	random      *rand.ChaCha8
 	cache       string
 	limits      repo.Limits
 }
@@ -39,17 +39,20 @@ func (p *process) String() string { return fmt.Sprintf("%s#%d", p.name, p.number
 
 // intercept makes a request wait for the scheduler.
 func (p *process) intercept(ctx context.Context, op mem.Op) mem.Fault {
-	if p.crashed || p.ctx.Err() != nil {
-		return mem.Fault{Err: mem.ErrCrashed}
-	}
 	w := p.world
 	if p.reads && (op.Kind == mem.Create || op.Kind == mem.Delete) {
 		w.fail("%v only reads, and asks for %s %s", p, op.Kind, op.Name)
 	}
 	r := &request{process: p, op: op, answer: make(chan mem.Fault, 1)}
 	w.mu.Lock()
-	w.waiting = append(w.waiting, r)
+	dead := p.crashed || p.ctx.Err() != nil
+	if !dead {
+		w.waiting = append(w.waiting, r)
+	}
 	w.mu.Unlock()
+	if dead {
+		return mem.Fault{Err: mem.ErrCrashed}
+	}
 	w.stir()
 	select {
 	case f := <-r.answer:
@@ -80,7 +83,7 @@ func (b bucket) Get(ctx context.Context, name string, offset, length int64) ([]b
 	data, err := b.Bucket.Get(ctx, name, offset, length)
 	switch {
 	case strings.HasPrefix(name, journal.PackFolder) && errors.Is(err, storage.ErrNotFound):
-		b.process.misses++
+		b.process.misses.Add(1)
 	case strings.HasPrefix(name, journal.CheckpointFolder) && err == nil:
 		b.process.world.count("a checkpoint is read")
 	}
@@ -94,6 +97,8 @@ type task struct {
 	world *world
 	name  string
 	rand  *rand.Rand // what it decides; a clone decides the same
+
+	random *rand.ChaCha8 // of crypto/rand, in its process
 }
 
 // seed draws the randomness of a process, which is the same for that of a clone: what an image of a
@@ -111,8 +116,9 @@ func (t *task) life(calm bool, work func(*process) error, may ...error) (done bo
 	w.processes++
 	p := &process{world: w, name: t.name, number: w.processes, calm: calm}
 	w.mu.Unlock()
-	p.random = rand.NewChaCha8(t.seed())
-	cryptorand.Reader = p.random // whoever runs now runs alone
+	t.random = rand.NewChaCha8(t.seed())
+	p.random = t.random
+	w.drawFrom(p.random)
 	p.ctx, p.die = context.WithCancel(context.Background())
 	defer p.die()
 	p.cache, p.limits = w.caches.choose(t), drawLimits(t.rand)

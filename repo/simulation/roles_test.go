@@ -50,16 +50,23 @@ func founder(t *task) {
 
 // wait lets the others work for a while. No two tasks wake in the same nanosecond, which nobody would
 // order.
-func (t *task) wait() { time.Sleep(time.Duration(t.rand.Int64N(int64(3 * time.Second)))) }
+func (t *task) wait() {
+	time.Sleep(time.Duration(t.rand.Int64N(int64(3 * time.Second))))
+	t.world.drawFrom(t.random)
+}
 
-// linger is the time that a source takes now and then, in which the others go on.
+// linger is the time that a source takes now and then, in which the others go on. At the end of a run
+// there is no task, and nobody waits.
 func (t *task) linger() {
-	if t.rand.IntN(3) == 0 {
+	if t == nil || t.rand.IntN(3) > 0 {
+		return
+	}
+	for range 1 + t.rand.IntN(2)*t.rand.IntN(8) { // some take very long
 		t.wait()
 	}
 }
 
-// rest is the time that somebody takes who reads a backup. At the end of a run nobody waits.
+// rest is the time that somebody takes who reads a backup.
 func (t *task) rest() {
 	for i := 0; t != nil && i < 3; i++ {
 		t.wait()
@@ -282,7 +289,7 @@ func holder(t *task) {
 
 // damager lets a pack rot. Some time later somebody finds out and says so.
 func damager(t *task) {
-	for range 4 {
+	for range 7 {
 		t.wait()
 		number, ok := t.world.ghost.rot(t.rand)
 		t.wait()
@@ -327,8 +334,8 @@ func pruner(t *task) {
 	for range 6 {
 		t.wait()
 		o := repo.PruneOptions{MaxDrop: 1, DryRun: t.rand.IntN(8) == 0}
-		o.MinLive = []float64{0, 0.95}[t.rand.IntN(2)]
-		o.Grace = []time.Duration{0, 0, time.Minute, repo.DefaultGrace}[t.rand.IntN(4)]
+		o.MinLive = []float64{0, 0.95, 1.5}[t.rand.IntN(3)] // the last copies every pack
+		o.Grace = []time.Duration{0, 0, repo.DefaultGrace}[t.rand.IntN(3)]
 		o.OrphanAge = []time.Duration{0, time.Minute, repo.DefaultOrphanAge}[t.rand.IntN(3)]
 		t.life(false, func(p *process) error {
 			p.reads = o.DryRun
@@ -370,13 +377,16 @@ func restoreOne(t *task, p *process) error {
 		return nil
 	}
 	l := live[t.rand.IntN(len(live))]
+	for range t.rand.IntN(4) {
+		t.rest() // what it knows grows old
+	}
 	err = restore(p.ctx, t, r, l.Manifest, g.pictureOf(l.Manifest), l.ID)
 	if wrong, is := errors.AsType[errWrong](err); is {
 		t.world.fail("%s restores %v: %v", p, l.ID, wrong)
 	}
 	if err == nil {
 		t.world.count("restore")
-		if p.misses > 0 {
+		if p.misses.Load() > 0 {
 			t.world.count("a read finds its pack elsewhere")
 		}
 	} else if errors.Is(err, repo.ErrDamaged) && g.mayBeGone(l) {

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -13,6 +14,19 @@ import (
 
 // rot damages a pack that is not dropped: flips a bit of it, cuts it, or lets it vanish.
 func (g *ghost) rot(random *rand.Rand) (number uint32, ok bool) {
+	g.world.mu.Lock()
+	number, err := g.damage(random)
+	g.world.mu.Unlock()
+	if err != nil {
+		return 0, false
+	}
+	g.observe()
+	g.world.count("a pack rots")
+	return number, true
+}
+
+// damage needs the lock.
+func (g *ghost) damage(random *rand.Rand) (number uint32, err error) {
 	which, how, where := random.Uint32(), random.IntN(3), random.Int64N(1<<20)
 	var there []uint32
 	for n, p := range g.state.Packs {
@@ -21,16 +35,19 @@ func (g *ghost) rot(random *rand.Rand) (number uint32, ok bool) {
 		}
 	}
 	if len(there) == 0 {
-		return 0, false
+		return 0, errors.New("there is no pack")
 	}
 	number = there[which%uint32(len(there))]
+	if which%3 > 0 {
+		number = there[len(there)-1] // young packs are often copies of others
+	}
 	p := g.state.Packs[number]
 	name, offset := p.Object()
 	if p.Inline > 0 {
 		how = 0 // its entry must stay readable
 	}
 	from, to := where%p.Size, where%p.Size+1 // what is damaged
-	err := g.world.store.Damage(name, func(data []byte) []byte {
+	err = g.world.store.Damage(name, func(data []byte) []byte {
 		if how == 1 {
 			from, to = p.Size/2, p.Size
 			rest := data[:from]
@@ -47,15 +64,12 @@ func (g *ghost) rot(random *rand.Rand) (number uint32, ok bool) {
 		err = g.world.store.Delete(context.Background(), name)
 	}
 	if err != nil {
-		g.world.fail("damage %s: %v", name, err)
-		return 0, false
+		return 0, err
 	}
 	g.rotten[p.Name], g.rotting = true, true
 	g.spoil(p.Name, from, to)
-	g.world.count("a pack rots")
 	g.world.note(fmt.Sprintf("    bytes %d to %d of pack %d rot", from, to, number))
-	g.observe()
-	return number, true
+	return number, nil
 }
 
 // copyOf is a blob in a pack.

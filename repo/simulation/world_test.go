@@ -3,7 +3,6 @@ package simulation
 import (
 	"bytes"
 	"cmp"
-	cryptorand "crypto/rand"
 	"encoding/binary"
 	"fmt"
 	"hash"
@@ -32,12 +31,14 @@ type world struct {
 	trouble  *rand.Rand // what happens to it
 
 	mu      sync.Mutex // guards what processes touch at once
+	random  *rand.ChaCha8
 	waiting []*request
 	running int           // tasks that have not ended
 	wake    chan struct{} // tells a scheduler that has nothing to do that there is something
 	failure string        // the first broken promise
 
 	steps     int
+	turns     int // between the scheduler and everybody else
 	processes int
 	counts    map[string]int // what happened, by name: faults and paths
 	sum       hash.Hash64    // of all steps
@@ -78,6 +79,20 @@ func (w *world) omit(draw *rand.Rand) {
 	}
 }
 
+// Read stands for crypto/rand: everybody who runs draws from the randomness of his own process.
+func (w *world) Read(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.random.Read(b)
+}
+
+// drawFrom says whose randomness is that of who runs now.
+func (w *world) drawFrom(r *rand.ChaCha8) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.random = r
+}
+
 // fail records a broken promise. The first counts; the rest may follow from it.
 func (w *world) fail(format string, args ...any) {
 	w.mu.Lock()
@@ -115,6 +130,7 @@ func (w *world) start(r role, number uint64) {
 	}
 	w.running++
 	t := &task{world: w, name: r.name, rand: rand.New(rand.NewPCG(w.seed, 1000+cmp.Or(r.like, number)))}
+	t.random = rand.NewChaCha8(t.seed())
 	first := rand.New(rand.NewPCG(w.seed, 2000+number)).Int64N(int64(2 * time.Second))
 	go func() {
 		defer w.ended()
@@ -146,7 +162,7 @@ func (w *world) stir() {
 // run schedules until all tasks have ended. Between two steps all goroutines stand still.
 func (w *world) run() {
 	for {
-		synctest.Wait()
+		w.letRun(0)
 		if w.failed() || w.steps >= maxSteps {
 			break
 		}
@@ -154,7 +170,7 @@ func (w *world) run() {
 			return
 		}
 		if len(w.waiting) == 0 {
-			<-w.wake // nobody has a request: time passes until a pause is over
+			w.letRun(untilWoken) // nobody has a request: time passes until a pause is over
 			continue
 		}
 		w.step()
@@ -163,6 +179,29 @@ func (w *world) run() {
 		w.fail("no end after %d steps", w.steps)
 	}
 	w.endAll()
+}
+
+// untilWoken is as long as it takes until somebody has a request or ends.
+const untilWoken = -1
+
+// letRun lets a time pass in which everybody runs who can, and returns when all stand still. The lock
+// puts what the scheduler does between two rounds after what they did and before what they do, which the
+// race detector wants to see.
+func (w *world) letRun(pass time.Duration) {
+	turn := func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.turns++
+	}
+	turn()
+	switch {
+	case pass == untilWoken:
+		<-w.wake
+	case pass > 0:
+		time.Sleep(pass)
+	}
+	synctest.Wait()
+	turn()
 }
 
 // step lets one request go on.
@@ -177,9 +216,9 @@ func (w *world) step() {
 	w.withdraw(r)
 	f := w.faultFor(r)
 	w.record(r, f)
-	cryptorand.Reader = r.process.random
+	w.drawFrom(r.process.random)
 	r.answer <- f
-	synctest.Wait()
+	w.letRun(0)
 	if r.process.crashed {
 		r.process.die() // only now, since a context that has ended would keep the last effect away
 	}
@@ -213,14 +252,13 @@ func (w *world) choose() *request {
 // passTime lets a moment pass now and then, and sometimes days: for what waits by the clock.
 func (w *world) passTime() {
 	if w.schedule.IntN(4) == 0 {
-		time.Sleep(time.Duration(w.schedule.IntN(300)) * time.Millisecond)
+		w.letRun(time.Duration(w.schedule.IntN(300)) * time.Millisecond)
 	}
 	if w.chance("jump", 500) {
 		ahead := time.Duration(w.schedule.Int64N(int64(50 * time.Hour)))
 		w.note("the clock goes ahead by " + ahead.String())
-		time.Sleep(ahead)
+		w.letRun(ahead)
 	}
-	synctest.Wait()
 }
 
 // settleHeld lets effects that are held back come now, or never.
@@ -305,10 +343,9 @@ func (w *world) endAll() {
 			r.answer <- mem.Fault{Err: mem.ErrCrashed}
 			r.process.die()
 		}
-		synctest.Wait()
+		w.letRun(0)
 		if w.running > 0 && len(w.waiting) == 0 {
-			<-w.wake
-			synctest.Wait()
+			w.letRun(untilWoken)
 		}
 	}
 }
