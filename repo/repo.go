@@ -103,17 +103,29 @@ type Repository struct {
 
 // Open opens the repository in a bucket and reads its journal to the head.
 func Open(ctx context.Context, b storage.Bucket, o OpenOptions) (*Repository, error) {
-	header, raw, err := readHeader(ctx, b)
+	r, header, err := withKeys(ctx, b, o)
 	if err != nil {
 		return nil, err
+	}
+	if err := r.openJournal(ctx, header); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// withKeys returns a repository whose journal is not read yet, and the hash of its header.
+func withKeys(ctx context.Context, b storage.Bucket, o OpenOptions) (_ *Repository, hash blob.Hash, err error) {
+	header, raw, err := readHeader(ctx, b)
+	if err != nil {
+		return nil, hash, err
 	}
 	witness, err := recall(o, b.String(), header.Repository.String())
 	if err != nil {
-		return nil, err
+		return nil, hash, err
 	}
 	key, err := unlock(ctx, b, header.Repository, witness.fingerprint(o), o)
 	if err != nil {
-		return nil, err
+		return nil, hash, err
 	}
 	if f := witness.head.Fingerprint; witness.accept && f != "" && f != key.master.Fingerprint() {
 		_ = witness.object(fmt.Errorf("the fingerprint was %s: %w", f, ErrFingerprint)) // noted, since it is accepted
@@ -127,10 +139,7 @@ func Open(ctx context.Context, b storage.Bucket, o OpenOptions) (*Repository, er
 	}
 	r.cache = index.OpenCache(cacheDir, header.Repository.String())
 	r.packs = newPackReader(b, pack.Reader{Keys: r.keys, Recovery: o.Recovery})
-	if err := r.openJournal(ctx, seal.HashOf(raw)); err != nil {
-		return nil, err
-	}
-	return r, nil
+	return r, seal.HashOf(raw), nil
 }
 
 // openJournal folds the journal from the cache, else from a checkpoint, else from its beginning.
