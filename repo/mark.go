@@ -125,6 +125,9 @@ func (m *marking) markOne(ref blob.Ref) (good []found, before bool, err error) {
 				Key: l.Key, Offset: l.Offset, Stored: l.Stored, Plain: l.Plain, Links: l.Links}})
 		}
 	}
+	if len(good) == 0 {
+		m.recorded(ref, bad)
+	}
 	if len(good) == 0 && bad.IsEmpty() {
 		return nil, false, fmt.Errorf("%v is in no pack that is there: %w", ref, ErrDamaged)
 	}
@@ -132,6 +135,15 @@ func (m *marking) markOne(ref blob.Ref) (good []found, before bool, err error) {
 		m.graves.Or(bad)
 	}
 	return good, false, nil
+}
+
+// recorded adds the packs that are said to have had a copy of a blob, though no index knows it any more.
+func (m *marking) recorded(ref blob.Ref, in *journal.Packs) {
+	for _, c := range m.state.Damaged {
+		if c.Blob == ref {
+			in.Add(c.Pack)
+		}
+	}
 }
 
 func (m *marking) isDamaged(id blob.ID, l index.Location) bool {

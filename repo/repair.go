@@ -80,6 +80,14 @@ func (l *Losses) Gone(ref blob.Ref) bool { return l != nil && l.gone[ref] }
 // Touches reports whether a blob or anything beneath it is lost.
 func (l *Losses) Touches(ref blob.Ref) bool { return l != nil && (l.gone[ref] || l.above[ref]) }
 
+// Touching tells the same as one finding of a check, number 0.
+func (l *Losses) Touching(ref blob.Ref) (findings []int, lost bool) {
+	if l.Touches(ref) {
+		findings = []int{0}
+	}
+	return findings, l.Gone(ref)
+}
+
 // Breaks reports whether a node, the one given or one beneath it, is lost, so that not even the names of
 // all that lies beneath are known.
 func (l *Losses) Breaks(ref blob.Ref) bool {
