@@ -225,6 +225,7 @@ func (x *journalRepair) moveAside(ctx context.Context) error {
 		}
 	}
 	x.repo.cache.DropState()
+	x.repo.witness.anew = true // who repairs has been told, and takes the shorter history for the right one
 	if x.report.From > 0 {
 		return x.repo.refresh(ctx)
 	}

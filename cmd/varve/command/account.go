@@ -151,13 +151,13 @@ func writeResults(t *sheet, results []snapshot.Result, most int) {
 	}
 }
 
-func (a *app) showBackups(s *session, found []*snapshot.Snapshot) error {
-	rows := make([]snapshotRow, len(found))
-	for i, one := range found {
-		rows[i] = rowOf(s, one)
+func (a *app) showBackups(ctx context.Context, s *session, found []*snapshot.Snapshot) error {
+	rows, err := rowsOf(ctx, s, found)
+	if err != nil {
+		return err
 	}
 	now := time.Now()
-	err := a.show(rows, func(t *sheet) {
+	err = a.show(rows, func(t *sheet) {
 		if len(rows) == 0 {
 			return
 		}
@@ -203,7 +203,11 @@ type resourceCount struct {
 }
 
 func (a *app) describe(ctx context.Context, r *session, s *snapshot.Snapshot, details bool) error {
-	d := description{snapshotRow: rowOf(r, s), Digest: s.Digest}
+	rows, err := rowsOf(ctx, r, []*snapshot.Snapshot{s})
+	if err != nil {
+		return err
+	}
+	d := description{snapshotRow: rows[0], Digest: s.Digest}
 	plan, err := s.Plan(ctx)
 	if err != nil {
 		return err

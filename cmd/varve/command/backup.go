@@ -164,7 +164,7 @@ backups; the snapshot's ID tells them apart.`,
 						return err
 					}
 				}
-				if err := a.showBackups(s, found); err != nil {
+				if err := a.showBackups(c.Context(), s, found); err != nil {
 					return err
 				}
 				return damaged

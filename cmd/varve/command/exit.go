@@ -119,9 +119,9 @@ func causes() []cause {
 		{repo.ErrForgotten, exitFailed, "varve snapshot list --forgotten shows it, varve snapshot unforget brings it back"},
 		{repo.ErrGone, exitFailed, "varve snapshot list shows which snapshots are left"},
 		{repo.ErrNoSnapshot, exitUsage, "varve snapshot list shows the snapshots"},
+		{journal.ErrDamaged, exitDamaged, journalHint},
+		{journal.ErrGap, exitDamaged, journalHint},
 		{repo.ErrDamaged, exitDamaged, damageHint},
-		{journal.ErrDamaged, exitDamaged, damageHint},
-		{journal.ErrGap, exitDamaged, damageHint},
 		{pack.ErrDamaged, exitDamaged, damageHint},
 		{seal.ErrOpen, exitDamaged, damageHint},
 		{seal.ErrMismatch, exitDamaged, damageHint},
@@ -147,11 +147,11 @@ func causes() []cause {
 // lookHint warns of what is lost by going on from an older state.
 const lookHint = "what was backed up since is not in it, so look first whether the newer one still exists"
 
-// What to do about damage. Nothing heals it yet, and a new backup of the same source would rely on it.
+// What to do about damage.
 const (
-	damageHint = "keep the bucket as it is; as far as it opens, varve repo check --read-data names every damage"
-	keepHint   = "keep the bucket as it is, restore from it what is whole, and make further backups in a new repository: " +
-		"damage cannot be repaired yet"
+	damageHint  = "keep the bucket as it is; as far as it opens, varve repo check --read-data names every damage, and varve repo repair saves what it can"
+	journalHint = "keep the bucket as it is; varve repo repair journal --dry-run shows what can be done"
+	keepHint    = "keep the bucket as it is; varve repo repair saves what can be saved"
 )
 
 // explain finds the exit code and the hint for an error.

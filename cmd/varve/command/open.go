@@ -96,7 +96,20 @@ type session struct {
 }
 
 // withRepository opens the repository, hands it to use, and closes it.
-func (a *app) withRepository(ctx context.Context, use func(*session) error) (err error) {
+func (a *app) withRepository(ctx context.Context, use func(*session) error) error {
+	return a.withBucket(ctx, func(b *meter.Bucket, o repo.OpenOptions) error {
+		s, err := a.open(ctx, b, o)
+		if err != nil {
+			return err
+		}
+		err = use(s)
+		a.warnOfCache(s) // whose disk may have become full meanwhile
+		return err
+	})
+}
+
+// withBucket opens the bucket of the repository, hands it to use with what opens that, and closes it.
+func (a *app) withBucket(ctx context.Context, use func(*meter.Bucket, repo.OpenOptions) error) (err error) {
 	url, err := a.repository.location()
 	if err != nil {
 		return err
@@ -111,15 +124,7 @@ func (a *app) withRepository(ctx context.Context, use func(*session) error) (err
 			err = fmt.Errorf("close %s: %w", bucket, e)
 		}
 	}()
-	return a.withCredentials(ctx, func(o repo.OpenOptions) error {
-		s, err := a.open(ctx, bucket, o)
-		if err != nil {
-			return err
-		}
-		err = use(s)
-		a.warnOfCache(s) // whose disk may have become full meanwhile
-		return err
-	})
+	return a.withCredentials(ctx, func(o repo.OpenOptions) error { return use(bucket, o) })
 }
 
 // misnamed helps with a folder that was given without a dot in front. What may hold a secret is not shown.
@@ -140,9 +145,7 @@ func refused(err error) error {
 
 // open opens the repository by credentials and the flags.
 func (a *app) open(ctx context.Context, bucket *meter.Bucket, o repo.OpenOptions) (*session, error) {
-	o.Fingerprint, o.CacheDir, o.StateDir, o.Limits = a.repository.fingerprint, a.cache(), a.state(), a.Limits
-	o.AcceptRollback = o.AcceptRollback || a.repository.acceptRollback
-	r, err := repo.Open(ctx, bucket, o)
+	r, err := repo.Open(ctx, bucket, a.withFlags(o))
 	if err != nil {
 		return nil, refused(err)
 	}
@@ -151,7 +154,17 @@ func (a *app) open(ctx context.Context, bucket *meter.Bucket, o repo.OpenOptions
 	if err := r.AcceptedRollback(); err != nil && a.repository.acceptRollback {
 		a.warn("accepted: %v", err)
 	}
+	if err := r.IndexDegraded(); err != nil {
+		a.warn("the tables of packs are read instead of an index segment, until varve repo repair index has made it anew: %v", err)
+	}
 	return s, nil
+}
+
+// withFlags adds to credentials what the flags say.
+func (a *app) withFlags(o repo.OpenOptions) repo.OpenOptions {
+	o.Fingerprint, o.CacheDir, o.StateDir, o.Limits = a.repository.fingerprint, a.cache(), a.state(), a.Limits
+	o.AcceptRollback = o.AcceptRollback || a.repository.acceptRollback
+	return o
 }
 
 // warnOfCache says once that the cache or the memory could not do its work.

@@ -12,10 +12,10 @@ import (
 )
 
 func (a *app) repo() *cobra.Command {
-	return noun("repo", "The repository: make one, look at it, check it, prune it, copy it",
+	return noun("repo", "The repository: make one, look at it, check it, repair it, prune it, copy it",
 		`A repository is a folder or bucket that holds backups: deduplicated, compressed, encrypted. Nobody
 reads it without a password, and there is no way around a lost one.`,
-		a.repoInit(), a.repoInfo(), a.repoCheck(), a.repoPrune(), a.repoCopy())
+		a.repoInit(), a.repoInfo(), a.repoCheck(), a.repoRepair(), a.repoPrune(), a.repoCopy())
 }
 
 func (a *app) repoInit() *cobra.Command {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/varve-dev/varve/repo"
+	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/snapshot"
 )
 
@@ -29,7 +31,7 @@ type snapshotRow struct {
 	Started   time.Time  `json:"started"`
 	Completed time.Time  `json:"completed"`
 	Expires   *time.Time `json:"expires,omitempty"`
-	Status    string     `json:"status"` // Completed or PartiallyFailed
+	Status    string     `json:"status"` // Completed, PartiallyFailed, or Damaged if something of it is known to be lost
 	Held      bool       `json:"held"`
 	Objects   uint64     `json:"objects"`
 	Volumes   uint64     `json:"volumes"`
@@ -61,6 +63,29 @@ func rowOf(r *session, s *snapshot.Snapshot) snapshotRow {
 		row.Expires = &s.Expires
 	}
 	return row
+}
+
+// rowsOf are the rows of snapshots. Where damage is known it is looked up what they have lost.
+func rowsOf(ctx context.Context, r *session, found []*snapshot.Snapshot) ([]snapshotRow, error) {
+	var lost *repo.Losses
+	if r.KnowsDamage() {
+		var roots []blob.Ref
+		for _, s := range found {
+			roots = append(roots, s.Ref())
+		}
+		var err error
+		if lost, err = r.Losses(ctx, roots...); err != nil {
+			return nil, err
+		}
+	}
+	rows := make([]snapshotRow, len(found))
+	for i, s := range found {
+		rows[i] = rowOf(r, s)
+		if lost.Touches(s.Ref()) {
+			rows[i].Status = "Damaged"
+		}
+	}
+	return rows, nil
 }
 
 // short is as much of an ID as a person wants to see and type.
@@ -102,11 +127,11 @@ sure as long as no prune has run without them, and then as long as none has drop
 
 func (a *app) showSnapshots(ctx context.Context, s *session, f snapshot.Filter) error {
 	found, damaged := snapshot.List(ctx, s, f)
-	rows := make([]snapshotRow, len(found))
-	for i, one := range found {
-		rows[i] = rowOf(s, one)
+	rows, err := rowsOf(ctx, s, found)
+	if err != nil {
+		return err
 	}
-	err := a.show(rows, func(t *sheet) { writeSnapshots(t, rows) })
+	err = a.show(rows, func(t *sheet) { writeSnapshots(t, rows) })
 	if err == nil && len(rows) == 0 && a.output == asTable {
 		if f == (snapshot.Filter{}) {
 			a.note("no snapshots")
