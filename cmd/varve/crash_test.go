@@ -75,16 +75,6 @@ func scenarios() []scenario {
 		},
 		command: func(place) []string { return prune },
 	}, {
-		name: "copy",
-		history: func(p place) {
-			p.fill("one", 1)
-			p.varve("repo", "init", "--repo", p.path("source"))
-			p.varve(append(p.backupOf("one"), "--repo", p.path("source"))...)
-			p.varve("repo", "init")
-		},
-		command: func(p place) []string { return []string{"repo", "copy", "--from", p.path("source"), "--all"} },
-		makes:   []string{"one"},
-	}, {
 		name: "key add",
 		history: func(p place) {
 			twoBackups(p)

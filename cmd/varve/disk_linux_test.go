@@ -44,8 +44,14 @@ func TestBackupOnAFullDisk(t *testing.T) {
 	}
 	for _, part := range parts {
 		t.Run(part, func(t *testing.T) {
-			s := newStage(t, scenario{name: part, history: twoBackups, makes: []string{"three"},
-				command: func(p place) []string { return p.backupOf("three") }})
+			s := newStage(t, scenario{name: part, makes: []string{"three"},
+				command: func(p place) []string { return p.backupOf("three") },
+				history: func(p place) {
+					twoBackups(p)
+					if err := os.RemoveAll(p.path("cache")); err != nil { // an old one may have room inside
+						t.Fatal(err)
+					}
+				}})
 			s.mount(part)
 			failures := 0
 			for room := int64(0); ; room += int64(*every) * 8 << 10 {
@@ -103,6 +109,9 @@ func TestPruneMakesRoomOnAFullDisk(t *testing.T) {
 // mount puts a small disk in the place of a part.
 func (s stage) mount(part string) {
 	s.t.Helper()
+	if err := os.MkdirAll(s.path(part), 0o700); err != nil {
+		s.t.Fatal(err)
+	}
 	if err := syscall.Mount("tmpfs", s.path(part), "tmpfs", 0, "size=8m"); err != nil {
 		s.t.Skipf("no mounts for tests here: %v", err)
 	}
