@@ -31,8 +31,11 @@ type scenario struct {
 	command func(p place) []string             // the command under test
 	makes   []string                           // snapshots that it makes
 	takes   []string                           // snapshots that it forgets
-	again   func(p place, failure error) error // what a failed repetition may mean; nil: nothing may fail
+	again   func(p place, failure error) error // what of a run that fails without a fault is no failure; may be nil
 	shows   func(p place) error                // what else holds when the command is done; may be nil
+	damaged bool                               // the history leaves a damaged repository
+	harmed  []string                           // snapshots that are not whole then
+	heals   func(p place) []string             // a command that makes all whole after the one under test; may be nil
 }
 
 // scenarios are the commands that write.
@@ -94,7 +97,56 @@ func scenarios() []scenario {
 		},
 		command: func(p place) []string { return []string{"repo", "copy", "--all", "--from", p.path("source")} },
 		makes:   []string{"three"},
+	}, {
+		name: "repair of the index",
+		history: func(p place) {
+			twoBackups(p)
+			p.spoil("index/*", os.Remove)
+		},
+		damaged: true,
+		command: func(place) []string { return []string{"repo", "repair", "index"} },
+	}, {
+		name: "repair of packs",
+		history: func(p place) {
+			p.varve("repo", "init")
+			p.write("zero", "alone", []byte("what nobody else has"))
+			p.fill("one", 0)
+			p.fill("two", 1)
+			p.varve(p.backupOf("zero")...)
+			p.varve(p.backupOf("two")...)
+			p.spoil("packs/*/*", flip)
+			p.varve(p.backupOf("one")...)
+		},
+		damaged: true, harmed: []string{"one", "two"},
+		command: func(place) []string { return []string{"repo", "repair", "packs", "--read-data"} },
+		again:   isIncomplete,
+		heals:   func(p place) []string { return p.backupOf("two") },
 	}}
+}
+
+// spoil does something to the first of the repository's files of a pattern.
+func (p place) spoil(names string, do func(name string) error) {
+	p.t.Helper()
+	found, err := filepath.Glob(p.path("repository", names))
+	if err == nil && len(found) == 0 {
+		err = fmt.Errorf("there is no %s", names)
+	}
+	if err == nil {
+		err = do(found[0])
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// flip turns over one bit in the middle of a file.
+func flip(name string) error {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	data[len(data)/2] ^= 1
+	return os.WriteFile(name, data, 0o600)
 }
 
 // prune takes away at once all that it can.
@@ -113,6 +165,14 @@ func isThere(p place, failure error) error {
 // isForgotten takes the answer of a repeated forget that there is nothing to do.
 func isForgotten(_ place, failure error) error {
 	if strings.Contains(failure.Error(), "the snapshot is forgotten since") {
+		return nil
+	}
+	return failure
+}
+
+// isIncomplete takes the answer of a repair that it did what it could.
+func isIncomplete(_ place, failure error) error {
+	if strings.Contains(failure.Error(), "cannot be read any more") {
 		return nil
 	}
 	return failure
@@ -231,8 +291,8 @@ func (s stage) suffer(at phase, n int) (met string, done bool, err error) {
 		return met, false, nil
 	case met != "" && at == full && isClear(stderr.String(), s.path("repository")):
 		return met, false, nil
-	case met == "" && !killed && s.repeated(fmt.Errorf("%w: %s", err, stderr)) == nil:
-		return "", true, nil
+	case err != nil && !killed && s.repeated(fmt.Errorf("%w: %s", err, stderr)) == nil:
+		return met, true, nil
 	}
 	return met, false, fmt.Errorf("ended with %v: %s", err, stderr)
 }
@@ -276,12 +336,22 @@ func (s stage) count(m phase) int {
 // recover shows that nothing was lost, nor what the command has done if it said so, and that nothing has to
 // be done by hand.
 func (s stage) recover(done bool) error {
-	if err := s.intact(done); err != nil {
+	look := s.intact
+	if s.damaged {
+		look = s.there
+	}
+	if err := look(done); err != nil {
 		return fmt.Errorf("at once: %w", err)
 	}
 	_, err := s.run(s.scenario.command(s.place)...)
 	if err := s.repeated(err); err != nil {
 		return fmt.Errorf("the same command again: %w", err)
+	}
+	if s.heals != nil {
+		if _, err := s.run(s.heals(s.place)...); err != nil {
+			return err
+		}
+		s.harmed = nil
 	}
 	if err := s.intact(true); err != nil {
 		return fmt.Errorf("after the same command again: %w", err)
@@ -300,8 +370,7 @@ func (s stage) recover(done bool) error {
 	return nil
 }
 
-// intact checks all data and restores all snapshots, which must be what was backed up: those that were there
-// before the command, and if the command is done, those that it makes and not those that it takes.
+// intact checks all data and restores all snapshots.
 func (s stage) intact(done bool) error {
 	if len(s.old) == 0 && !done {
 		return nil // there may be no repository
@@ -310,16 +379,25 @@ func (s stage) intact(done bool) error {
 	if err != nil || len(report.Findings) > 0 {
 		return fmt.Errorf("findings: %v (%w)", report.Findings, err)
 	}
+	return s.there(done)
+}
+
+// there restores all snapshots but those that are harmed, which must be what was backed up: those that were there
+// before the command, and if the command is done, those that it makes and not those that it takes.
+func (s stage) there(done bool) error {
 	all, err := s.snapshots()
 	if err != nil {
 		return err
 	}
 	there := map[string]bool{}
 	for _, one := range all {
+		there[one.Name] = true
+		if slices.Contains(s.harmed, one.Name) {
+			continue
+		}
 		if err := s.restores(one.ID, one.Name); err != nil {
 			return err
 		}
-		there[one.Name] = true
 	}
 	for _, name := range slices.Concat(s.old, s.makes) {
 		taken, made := slices.Contains(s.takes, name), slices.Contains(s.makes, name)
