@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -219,14 +220,22 @@ func (v *salvage) try(ctx context.Context, row blob.Row) error {
 	return nil
 }
 
+// readings bounds how often a pack is read that is wrong each time in another way.
+const readings = 4
+
 // read reads what is there of the pack. Bytes that were spoiled on their way are not taken for damage: what
-// is wrong is read twice.
+// lies in the bucket is wrong only if it reads the same twice.
 func (v *salvage) read(ctx context.Context) (err error) {
 	name, base := v.Object()
 	v.result = PackRepair{Pack: v.Name.String(), Object: name}
 	recorded := false
 	v.repo.journal.View(func(s *journal.State) { recorded = s.IsDamaged(journal.Copy{Pack: v.number}) })
-	for range 2 {
+	var before []byte
+	for reading := 1; reading <= 2 || !bytes.Equal(v.data, before); reading++ {
+		if reading > readings {
+			return fmt.Errorf("read %s: it reads otherwise each time, so that nothing can be said of it", name)
+		}
+		before = v.data
 		v.data, err = v.repo.bucket.Get(ctx, name, base, v.Size)
 		if errors.Is(err, storage.ErrNotFound) {
 			v.result.Problem = "it is missing"

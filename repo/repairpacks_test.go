@@ -143,6 +143,29 @@ func heal(t testing.TB, b *mem.Bucket, want map[blob.Ref][]byte) {
 }
 
 // With one byte wrong, one blob is lost.
+// What is spoiled on its way, each time otherwise, says nothing of the pack.
+func TestRepairBelievesADamageThatItReadsTwice(t *testing.T) {
+	b, _, want := manyPacks(t)
+	name := firstPack(t, b)
+	for flips, ok := range map[int64]bool{1: true, 2: true, readings: false} {
+		read := int64(0)
+		_, err := openSmall(t, mangled(b, func(op mem.Op) (f mem.Fault) {
+			if op.Kind == mem.Get && op.Name == name && read < flips {
+				read++
+				f.Flip = 8 * 100 * read
+			}
+			return f
+		})).RepairPacks(t.Context(), PacksOptions{ReadData: true})
+		if (err == nil) != ok {
+			t.Errorf("a pack that is spoiled on its way %d times: %v", flips, err)
+		}
+		r := openSmall(t, b)
+		if refs := lost(t, r, want); len(refs) > 0 || r.KnowsDamage() {
+			t.Errorf("a pack that is spoiled on its way %d times is recorded as damaged, %d blobs are lost", flips, len(refs))
+		}
+	}
+}
+
 func TestFlippedByteCostsOneBlob(t *testing.T) {
 	b, _, want := manyPacks(t)
 	r := openSmall(t, b)
