@@ -287,14 +287,22 @@ func holder(t *task) {
 	}
 }
 
-// damager lets a pack rot. Some time later somebody finds out and says so.
+// damager lets a pack rot. Some time later somebody finds out and says so, or the repairer does. Now and
+// then somebody is mistaken.
 func damager(t *task) {
 	for range 7 {
 		t.wait()
-		number, ok := t.world.ghost.rot(t.rand)
-		t.wait()
-		if !ok || t.rand.IntN(2) == 0 {
-			continue // the repairer finds it
+		var number uint32
+		var ok bool
+		if t.rand.IntN(2) == 0 {
+			number, ok = t.world.ghost.slander(t.rand)
+		} else {
+			number, ok = t.world.ghost.rot(t.rand)
+			t.wait()
+			ok = ok && t.rand.IntN(2) == 0
+		}
+		if !ok {
+			continue
 		}
 		t.world.ghost.declare(number)
 		t.life(false, func(p *process) error {

@@ -25,21 +25,31 @@ func (g *ghost) rot(random *rand.Rand) (number uint32, ok bool) {
 	return number, true
 }
 
-// damage needs the lock.
-func (g *ghost) damage(random *rand.Rand) (number uint32, err error) {
-	which, how, where := random.Uint32(), random.IntN(3), random.Int64N(1<<20)
+// suspect draws a pack that is not dropped, the youngest more often than others: it is often a copy of
+// them.
+func (g *ghost) suspect(random *rand.Rand) (number uint32, ok bool) {
+	which := random.Uint32()
 	var there []uint32
 	for n, p := range g.state.Packs {
 		if p.Status != journal.DroppedPack && !g.rotten[p.Name] {
 			there = append(there, uint32(n))
 		}
 	}
-	if len(there) == 0 {
-		return 0, errors.New("there is no pack")
+	switch {
+	case len(there) == 0:
+		return 0, false
+	case which%3 > 0:
+		return there[len(there)-1], true
 	}
-	number = there[which%uint32(len(there))]
-	if which%3 > 0 {
-		number = there[len(there)-1] // young packs are often copies of others
+	return there[which%uint32(len(there))], true
+}
+
+// damage needs the lock.
+func (g *ghost) damage(random *rand.Rand) (number uint32, err error) {
+	how, where := random.IntN(3), random.Int64N(1<<20)
+	number, ok := g.suspect(random)
+	if !ok {
+		return 0, errors.New("there is no pack")
 	}
 	p := g.state.Packs[number]
 	name, offset := p.Object()
@@ -70,6 +80,13 @@ func (g *ghost) damage(random *rand.Rand) (number uint32, err error) {
 	g.spoil(p.Name, from, to)
 	g.world.note(fmt.Sprintf("    bytes %d to %d of pack %d rot", from, to, number))
 	return number, nil
+}
+
+// slander draws a pack of which somebody will say that it is damaged, although it is not.
+func (g *ghost) slander(random *rand.Rand) (number uint32, ok bool) {
+	g.world.mu.Lock()
+	defer g.world.mu.Unlock()
+	return g.suspect(random)
 }
 
 // copyOf is a blob in a pack.

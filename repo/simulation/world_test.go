@@ -243,7 +243,7 @@ func (w *world) choose() *request {
 		awake = w.waiting // nobody would go on
 	}
 	r := awake[w.schedule.IntN(len(awake))]
-	if w.chance("pause", 80) {
+	if w.chance("pause", 25) {
 		r.process.pausedUntil = w.steps + w.schedule.IntN(600)
 	}
 	return r
