@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 // end looks, without any faults, at what all this has come to.
 func (w *world) end() {
 	ctx := context.Background()
+	w.drawFrom(rand.NewChaCha8([32]byte{1})) // that of no process before
 	for held := w.store.Held(); len(held) > 0; held = w.store.Held() {
 		_ = w.store.Release(w.schedule.IntN(len(held))) // whatever becomes of it
 		w.ghost.observe()

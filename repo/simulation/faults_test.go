@@ -68,6 +68,7 @@ func (w *world) crash(r *request, size int, dies bool) (mem.Fault, bool) {
 		if other.process == r.process {
 			w.withdraw(other)
 			other.answer <- mem.Fault{Err: mem.ErrCrashed}
+			w.letRun(0)
 		}
 	}
 	return mem.Fault{Err: mem.ErrCrashed, AfterEffect: after}, true

@@ -183,6 +183,9 @@ func (t *task) choose(ctx context.Context, r *repo.Repository, s share) (parents
 				continue
 			}
 			from, err := readSource(ctx, t.world.ghost, r, l)
+			if err != nil && t.world.ghost.mayBeGone(l) {
+				continue
+			}
 			if err != nil {
 				return nil, next, err
 			}

@@ -221,6 +221,7 @@ func (w *world) step() {
 	w.letRun(0)
 	if r.process.crashed {
 		r.process.die() // only now, since a context that has ended would keep the last effect away
+		w.letRun(0)
 	}
 	if r.op.Kind == mem.Create || r.op.Kind == mem.Delete {
 		w.ghost.observe()
