@@ -18,7 +18,7 @@ import (
 
 // What the long forms of the tests ask for, see the Makefile.
 var (
-	every = flag.Int("every", 16, "try one of so many crash points; 1 tries all")
+	every = flag.Int("every", 64, "try one of so many crash points; 1 tries all")
 	pairs = flag.Int("pairs", 1, "how often a command crashes twice in a row, at random points")
 	seed  = flag.Uint64("seed", 1, "of what is drawn: crash points, pairs, the soak")
 )
