@@ -88,7 +88,7 @@ func (g *ghost) unlock(ctx context.Context) error {
 func (g *ghost) wasDamaged() bool {
 	g.world.mu.Lock()
 	defer g.world.mu.Unlock()
-	return len(g.rotten) > 0 || len(g.excused) > 0
+	return len(g.rotten)+len(g.declared) > 0
 }
 
 // observe looks at what has changed and whether all promises hold.
