@@ -290,6 +290,46 @@ func TestDamagedSnapshotIsNamedAndOthersAreCopied(t *testing.T) {
 	mustBeWhole(t, to)
 }
 
+// What the destination has lost, the source may still have: the next copy brings it and does not lack it.
+func TestCopyBringsAgainWhatTheDestinationHasLost(t *testing.T) {
+	from, to := newPlace(t), newPlace(t)
+	made, last := history(t, from.Repository, 2)
+	mustCopy(t, from, to, all())
+	lost := 0
+	for info, err := range to.bucket.List(t.Context(), journal.PackFolder, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size > 1<<20 { // contents of files that do not change
+			lost++
+			if err := to.bucket.Delete(t.Context(), info.Name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	to = reopen(t, to.bucket, to.bucket)
+	if r := must[repo.PacksRepair](t)(to.RepairPacks(t.Context(), repo.PacksOptions{})); lost == 0 || len(r.Packs) != lost {
+		t.Fatalf("%d packs are lost, and repair says %+v", lost, r)
+	}
+	next := backup(t, from.Repository, draft(2), last.change(5, 50), made[1], last)
+	from = reopen(t, from.bucket, from.bucket)
+
+	plan := all()
+	plan.DryRun = true
+	planned := mustCopy(t, from, to, plan)
+	report := mustCopy(t, from, to, all())
+	if report.Copied != 1 || report.Snapshots[2].Parent != "" || planned.Read != report.Read {
+		t.Errorf("%+v, planned was to read %d bytes", report, planned.Read)
+	}
+	mustBeCopies(t, from, to, next.ID)
+	checked := must[repo.CheckReport](t)(to.Check(t.Context(), repo.CheckOptions{ReadData: true}))
+	for _, f := range checked.Findings { // of small contents, which the older copies have in other bundles
+		if slices.Contains(f.Snapshots, next.ID) {
+			t.Errorf("the new copy is touched by %+v", f)
+		}
+	}
+}
+
 func TestSnapshotForgottenMeanwhileIsNamed(t *testing.T) {
 	from, to := newPlace(t), newPlace(t)
 	made, pack := detour(t, from)

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/varve-dev/varve/repo"
+	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/snapshot"
 	"github.com/varve-dev/varve/snapshot/content"
@@ -100,17 +101,34 @@ func (c *copying) findParent(ctx context.Context) (err error) {
 	if err != nil || c.parent == nil {
 		return err
 	}
+	live, there := c.To.Snapshot(c.parent.ID)
+	lost := false
+	if there {
+		if lost, err = c.hasLost(ctx, live); err != nil {
+			return err
+		}
+	}
+	if lost || !there && !c.dry { // not there: forgotten this moment
+		c.parent = nil
+		return nil
+	}
 	c.out.Parent = c.parent.ID.String()
 	if c.dry {
 		return nil
 	}
-	live, there := c.To.Snapshot(c.parent.ID)
-	if !there { // forgotten this moment
-		c.parent, c.out.Parent = nil, ""
-		return nil
-	}
 	c.copied, err = snapshot.Load(ctx, c.to, live)
 	return err
+}
+
+// hasLost reports whether it is known of a copy that something of it is lost. Such a copy is not built on:
+// what it lacks, the next one would lack too, and be told of as copied. Without a parent all is stored that
+// is not there, and chunks that the older copy has lost are there again.
+func (r *run) hasLost(ctx context.Context, live journal.Live) (bool, error) {
+	if !r.To.KnowsDamage() {
+		return false, nil
+	}
+	losses, err := r.To.Losses(ctx, blob.Ref{Class: blob.Manifest, ID: live.Manifest})
+	return !losses.None(), err
 }
 
 // describe begins the draft with all that is no map.
