@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/varve-dev/varve/repo"
+	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/storage"
 	"github.com/varve-dev/varve/repo/storage/meter"
 	"github.com/varve-dev/varve/snapshot/copies"
@@ -75,7 +76,7 @@ ends with 4.`,
 // withSource opens the repository to copy from, hands it to use, and closes it.
 func (a *app) withSource(ctx context.Context, from repositoryFlags, use func(*session) error) error {
 	source := *a
-	from.cacheDir, from.noCache = a.repository.cacheDir, a.repository.noCache
+	from.cacheDir, from.noCache, from.stateDir = a.repository.cacheDir, a.repository.noCache, a.repository.stateDir
 	source.repository = from
 	if from.named() == (credentials{}) {
 		a.note("The first password is that of the source, " + name(from.url) + ".")
@@ -94,6 +95,8 @@ func (a *app) withSource(ctx context.Context, from repositoryFlags, use func(*se
 		hint = "--from names the repository to copy from, --repo the one to copy into"
 	case errors.Is(err, repo.ErrWrongKey):
 		hint = "check --from-password-file, --from-identity-file or --from-kms, and that this is the repository you mean"
+	case errors.Is(err, journal.ErrRolledBack), errors.Is(err, repo.ErrSwapped):
+		hint = "if that was meant, varve repo info --repo " + name(from.url) + " --accept-rollback takes the source as it is; " + lookHint
 	}
 	return failure{err: fmt.Errorf("the source: %w", err), hint: hint}
 }
