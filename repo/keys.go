@@ -160,7 +160,8 @@ func storeSlot(ctx context.Context, b storage.Bucket, keys *seal.Keys, file []by
 // of the slot can open it for ever.
 func (r *Repository) RemoveSlot(ctx context.Context, id blob.Hash, evenOwn bool) error {
 	target, others, err := r.split(ctx, id)
-	needed := slices.ContainsFunc(target, Slot.opens)
+	opening := slices.IndexFunc(target, Slot.opens) // beside it may lie what somebody has planted under the same ID
+	needed := opening >= 0
 	switch {
 	case err != nil:
 		return err
@@ -171,7 +172,8 @@ func (r *Repository) RemoveSlot(ctx context.Context, id blob.Hash, evenOwn bool)
 	case id == r.slot && !evenOwn:
 		return fmt.Errorf("remove key slot %s: %w", id.Short(), ErrOwnSlot)
 	}
-	file, err := r.bucket.Get(ctx, target[0].object, 0, seal.MaxSlot+1)
+	kept := target[max(0, opening)].object
+	file, err := r.bucket.Get(ctx, kept, 0, seal.MaxSlot+1)
 	if err != nil {
 		return fmt.Errorf("read key slot %s: %w", id.Short(), err)
 	}
@@ -187,7 +189,7 @@ func (r *Repository) RemoveSlot(ctx context.Context, id blob.Hash, evenOwn bool)
 	if _, others, err = r.split(ctx, id); err != nil || others > 0 {
 		return err
 	}
-	if err := r.bucket.Create(ctx, target[0].object, file); err != nil && !errors.Is(err, storage.ErrExists) {
+	if err := r.bucket.Create(ctx, kept, file); err != nil && !errors.Is(err, storage.ErrExists) {
 		return fmt.Errorf("put key slot %s back: %w", id.Short(), err)
 	}
 	return fmt.Errorf("remove key slot %s: %w, because others were removed at the same time; it was put back", id.Short(), ErrLastSlot)

@@ -207,6 +207,7 @@ func TestTwoWhoRemoveEachOthersSlotLeaveOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	plant(t, store, slotName{id: slot.ID}.String(), []byte("what is planted beside it does not come back in its place"))
 	var once atomic.Bool
 	first = reopen(t, store.(*mem.Bucket).View(func(_ context.Context, op mem.Op) mem.Fault {
 		if op.Kind == mem.Delete && once.CompareAndSwap(false, true) {
