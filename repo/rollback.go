@@ -32,8 +32,12 @@ type witness struct {
 func recall(o OpenOptions, place string, id string) (*witness, error) {
 	w := &witness{memory: seen.Open(o.StateDir), accept: o.AcceptRollback}
 	w.head, _ = w.memory.Recall(id)
-	w.kept = w.head.Next
-	if at := w.memory.At(place); len(at) > 0 && !slices.Contains(at, id) {
+	at := w.memory.At(place)
+	here := slices.Contains(at, id)
+	if here { // else there is something to keep, though no entry is new
+		w.kept = w.head.Next
+	}
+	if len(at) > 0 && !here {
 		err := fmt.Errorf("open %s: it is repository %s, and so far %s was there: %w", place, id, strings.Join(at, " or "), ErrSwapped)
 		return w, w.object(err)
 	}

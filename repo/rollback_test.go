@@ -187,6 +187,24 @@ func TestAnotherRepositoryInItsPlaceIsRefused(t *testing.T) {
 	visit(t, b, options)
 }
 
+// A repository that has moved is known at its new place at once, though no entry was added there.
+func TestPlaceIsRememberedWithoutANewEntry(t *testing.T) {
+	b, other := mem.New(), mem.New()
+	initialise(t, b)
+	initialise(t, other)
+	options := OpenOptions{Password: password, StateDir: t.TempDir()}
+	visit(t, elsewhere{b}, options)
+	visit(t, b, options)
+	if _, err := Open(t.Context(), other, options); !errors.Is(err, ErrSwapped) {
+		t.Errorf("another repository at the new place: %v, want ErrSwapped", err)
+	}
+}
+
+// elsewhere is a bucket at another place.
+type elsewhere struct{ storage.Bucket }
+
+func (elsewhere) String() string { return "mem://elsewhere" }
+
 // The same repository ID with another master key is a forgery that knows the ID, which is public.
 func TestAnotherMasterKeyUnderTheSameIDIsRefused(t *testing.T) {
 	ctx := context.Background()
