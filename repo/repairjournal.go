@@ -120,7 +120,7 @@ func (x *journalRepair) find(ctx context.Context, header blob.Hash) error {
 		return ErrReadable
 	case problem == nil:
 		x.report.Problem = "an earlier repair broke off"
-		return nil
+		return x.confirmShorter(ctx)
 	case x.report.From > 0 && bound != header:
 		return fmt.Errorf("%s is not the one that the journal begins with: %w", headerName, ErrDamaged)
 	}
@@ -129,6 +129,16 @@ func (x *journalRepair) find(ctx context.Context, header blob.Hash) error {
 		return fmt.Errorf("entry %d is the first that cannot be read (%w): %w", x.report.From, problem, ErrUnconfirmed)
 	}
 	return nil
+}
+
+// confirmShorter lets a repair that broke off go on. What an earlier one has kept in lost/ stays there, and
+// whoever can write to the bucket can leave something like it; so a journal that was seen longer is taken
+// for the right one only by whoever names an entry that is no longer there or was made anew.
+func (x *journalRepair) confirmShorter(ctx context.Context) error {
+	if x.DryRun || x.Confirmed && x.DropFrom <= x.report.From {
+		return nil
+	}
+	return x.repo.witness.compare(ctx, x.repo.journal)
 }
 
 // fold reads the journal to where it ends or cannot be read, whatever the local cache knows; problem tells

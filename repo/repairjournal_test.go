@@ -132,6 +132,30 @@ func TestJournalThatCanBeReadIsLeftAlone(t *testing.T) {
 	}
 }
 
+// What a repair has left in lost/ is no reason to take a journal for right that was seen longer.
+func TestLeftoversOfARepairHideNoRollback(t *testing.T) {
+	b, _, _ := sixSnapshots(t)
+	must(t, b.Damage(journal.Name(5), func(d []byte) []byte { d[40] ^= 1; return d }))
+	open := OpenOptions{Password: password, Limits: smallLimits, StateDir: t.TempDir()}
+	if _, err := RepairJournal(t.Context(), b, open, told(5)); err != nil {
+		t.Fatal(err)
+	}
+	older := b.Clone()
+	backup(t, visit(t, b, open), []byte("more"))
+	if _, err := RepairJournal(t.Context(), b, open, JournalOptions{}); err != nil {
+		t.Errorf("repaired again: %v", err)
+	}
+	visit(t, b, open)
+	if _, err := RepairJournal(t.Context(), older, open, JournalOptions{}); !errors.Is(err, journal.ErrRolledBack) {
+		t.Errorf("an older copy: %v, want ErrRolledBack", err)
+	}
+	mustRefuse(t, older, open)
+	if _, err := RepairJournal(t.Context(), older, open, told(5)); err != nil {
+		t.Errorf("an older copy that is confirmed: %v", err)
+	}
+	mustGoOn(t, older, open)
+}
+
 // A repair that breaks off anywhere is done again, and ends as if it had not.
 func TestRepairOfTheJournalCanBreakOffAnywhere(t *testing.T) {
 	whole, snapshots, _ := sixSnapshots(t)
