@@ -132,6 +132,24 @@ func TestJournalThatCanBeReadIsLeftAlone(t *testing.T) {
 	}
 }
 
+// With entry 0 lost, only who knows the fingerprint can tell a repository's slots from planted ones.
+func TestJournalWithoutABeginningIsRepairedByWhoKnowsTheKey(t *testing.T) {
+	b, snapshots, _ := sixSnapshots(t)
+	r := openSmall(t, b)
+	addSlot(t, r, SlotOptions{Password: "another password"})
+	must(t, b.Damage(journal.Name(0), func(d []byte) []byte { d[40] ^= 1; return d }))
+	if _, err := repairJournal(t.Context(), b, told(0)); !errors.Is(err, ErrUnproven) {
+		t.Errorf("without the fingerprint: %v, want ErrUnproven", err)
+	}
+	open := OpenOptions{Password: password, Limits: smallLimits, Fingerprint: r.Fingerprint()}
+	if _, err := RepairJournal(t.Context(), b, open, told(0)); err != nil {
+		t.Errorf("with the fingerprint: %v", err)
+	}
+	if back := live(openSmall(t, b)); len(back) != len(snapshots) {
+		t.Errorf("%d of %d snapshots are back", len(back), len(snapshots))
+	}
+}
+
 // What a repair has left in lost/ is no reason to take a journal for right that was seen longer.
 func TestLeftoversOfARepairHideNoRollback(t *testing.T) {
 	b, _, _ := sixSnapshots(t)

@@ -45,6 +45,9 @@ var (
 	ErrWrongKey = errors.New("password or key does not match")
 	// ErrFingerprint means that the repository has another master key than the caller knows.
 	ErrFingerprint = errors.New("master key is not the expected one")
+	// ErrUnproven means that a key slot opens, and nothing shows that its master key is the repository's. Who
+	// knows the fingerprint of that can say it.
+	ErrUnproven = errors.New("a key slot opens and its key does not open the journal; it may be planted, or entry 0 is damaged")
 	// ErrDamaged means that something that must be there is missing or wrong.
 	ErrDamaged = errors.New("repository is damaged")
 	// ErrVersion means that the repository needs another version of varve.

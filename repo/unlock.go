@@ -196,7 +196,7 @@ func (u *unlocker) refusal(slots int, tooMany bool) error {
 	case u.found && u.known != "":
 		return fmt.Errorf("fingerprint is %s: %w", u.foreign.Fingerprint(), ErrFingerprint)
 	case u.found:
-		return fmt.Errorf("a key slot opens and its key does not open the journal; it may be planted, or entry 0 is damaged: %w", ErrDamaged)
+		return fmt.Errorf("%w: %w", ErrUnproven, ErrDamaged)
 	case u.trouble != nil:
 		return u.trouble
 	case slots == u.broken && !tooMany:

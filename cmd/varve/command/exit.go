@@ -110,6 +110,7 @@ func causes() []cause {
 		{repo.ErrLastSlot, exitPrecondition, "add another one first: varve key add"},
 		{repo.ErrOwnSlot, exitPrecondition, "open the repository by another slot, or say --force"},
 		{repo.ErrTooManySlots, exitPrecondition, "varve key list shows them, and varve key remove takes one away"},
+		{repo.ErrUnproven, exitDamaged, unprovenHint},
 		{repo.ErrFingerprint, exitWrongKey, "somebody may have put another repository in the place of yours"},
 		{repo.ErrWrongKey, exitWrongKey, "check --password-file, and that this is the repository you mean; an altered varve.json looks like this, too"},
 		{seal.ErrWrongKey, exitWrongKey, ""},
@@ -149,9 +150,10 @@ const lookHint = "what was backed up since is not in it, so look first whether t
 
 // What to do about damage.
 const (
-	damageHint  = "keep the bucket as it is; as far as it opens, varve repo check --read-data names every damage, and varve repo repair saves what it can"
-	journalHint = "keep the bucket as it is; varve repo repair journal --dry-run shows what can be done"
-	keepHint    = "keep the bucket as it is; varve repo repair saves what can be saved"
+	damageHint   = "keep the bucket as it is; as far as it opens, varve repo check --read-data names every damage, and varve repo repair saves what it can"
+	journalHint  = "keep the bucket as it is; varve repo repair journal --dry-run shows what can be done"
+	unprovenHint = "say --fingerprint, as varve repo init showed it, which tells a planted slot from a damaged entry; for that one, " + journalHint
+	keepHint     = "keep the bucket as it is; varve repo repair saves what can be saved"
 )
 
 // explain finds the exit code and the hint for an error.
