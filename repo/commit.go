@@ -177,7 +177,7 @@ func (w *Writer) draft(s *journal.State, snapshot journal.Snapshot, own []journa
 	if !revive.IsEmpty() {
 		e.Revive = revive
 	}
-	if len(snapshot.Inherits) > 0 && len(s.Damaged) > 0 && s.Upset >= w.began {
+	if len(snapshot.Inherits) > 0 && s.Harmed >= w.began {
 		return e, fmt.Errorf("damage was found meanwhile, maybe in what was taken over unread: %w", ErrSuperseded)
 	}
 	for _, id := range snapshot.Inherits {

@@ -63,10 +63,30 @@ func (w *Writer) addPacks(ctx context.Context, packs []journal.Added, inline []b
 	}
 	committed, err := w.repo.journal.Commit(ctx, func(s *journal.State) (journal.Draft, error) {
 		e, err := additions(s, packs, segment)
+		if retired := w.retired(s); err == nil && !retired.IsEmpty() {
+			e.Revive = retired
+		}
 		return journal.Draft{Entry: e, Inline: inline}, err
 	})
 	w.count(WriterStats{StoredBytes: committed.Stored})
 	return err
+}
+
+// retired are the packs that the session builds on and a prune has retired meanwhile, since no snapshot
+// needs them yet. Taken back with every deposit, they outlive the grace period however long a session is.
+func (w *Writer) retired(s *journal.State) *journal.Packs {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	back := w.deposited.Clone()
+	for number := range w.relied {
+		back.Add(number)
+	}
+	for _, number := range back.ToArray() {
+		if s.Packs[number].Status != journal.RetiredPack {
+			back.Remove(number)
+		}
+	}
+	return back
 }
 
 func (w *Writer) storedPacks() (stored []journal.Added) {

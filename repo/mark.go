@@ -90,6 +90,7 @@ func (m *marking) reach(ctx context.Context, from blob.Ref, report *PruneReport)
 		}
 		if len(good) == 0 {
 			report.Lost++ // and known to be: repair has said of each copy that it is bad
+			report.Blind = report.Blind || ref.Class.HasLinks()
 			continue
 		}
 		if !ref.Class.HasLinks() {
@@ -108,7 +109,7 @@ func (m *marking) reach(ctx context.Context, from blob.Ref, report *PruneReport)
 // markOne marks all copies of a blob. It returns those that are good, and whether they were marked before.
 // A blob of which no copy is there and none is known to be bad is missing.
 func (m *marking) markOne(ref blob.Ref) (good []found, before bool, err error) {
-	bad := journal.NewPacks()
+	bad, unknown := journal.NewPacks(), false // a copy that is not there and of which nobody has said that it is bad
 	for row, l := range m.set.Find(ref.ID) {
 		if l.Class != ref.Class || m.state.Packs[l.Pack].Status == journal.DroppedPack {
 			continue
@@ -120,7 +121,9 @@ func (m *marking) markOne(ref blob.Ref) (good []found, before bool, err error) {
 		switch {
 		case m.isDamaged(ref.ID, l):
 			bad.Add(l.Pack)
-		case !m.missing.Contains(l.Pack):
+		case m.missing.Contains(l.Pack):
+			unknown = true
+		default:
 			good = append(good, found{number: l.Pack, pack: m.state.Packs[l.Pack], row: blob.Row{ID: ref.ID, Class: l.Class,
 				Key: l.Key, Offset: l.Offset, Stored: l.Stored, Plain: l.Plain, Links: l.Links}})
 		}
@@ -128,7 +131,7 @@ func (m *marking) markOne(ref blob.Ref) (good []found, before bool, err error) {
 	if len(good) == 0 {
 		m.recorded(ref, bad)
 	}
-	if len(good) == 0 && bad.IsEmpty() {
+	if len(good) == 0 && (unknown || bad.IsEmpty()) {
 		return nil, false, fmt.Errorf("%v is in no pack that is there: %w", ref, ErrDamaged)
 	}
 	if len(good) == 0 {
@@ -187,6 +190,7 @@ func (m *marking) holder(id blob.ID, class blob.Class) (row int, at index.Locati
 // content is what a pack holds, in stored bytes of blobs.
 type content struct {
 	total  int64
+	keys   int   // session keys that its rows name, at least
 	needed int64 // of blobs that live snapshots reach and that this pack is to keep
 }
 
@@ -199,6 +203,7 @@ func (m *marking) contents() []content {
 		}
 		c := &packs[r.Pack]
 		c.total += int64(r.Stored)
+		c.keys = max(c.keys, int(r.Key)+1)
 		if !m.isLive(row) {
 			continue
 		}

@@ -40,7 +40,11 @@ func mergeable(s *journal.State) (chosen []journal.SegmentInfo) {
 	for _, g := range s.Segments {
 		levels[levelOf(g.Size)]++
 	}
+	size := int64(0)
 	for _, g := range s.Segments {
+		if size >= 2*largeSegment {
+			break // the next prune goes on
+		}
 		dropped := 0
 		for n := range journal.Members(g.Packs) {
 			if s.Packs[n].Status == journal.DroppedPack {
@@ -50,6 +54,7 @@ func mergeable(s *journal.State) (chosen []journal.SegmentInfo) {
 		full := levels[levelOf(g.Size)] >= mergeAtOnce && g.Size < largeSegment
 		if full || uint64(2*dropped) > g.Packs.GetCardinality() {
 			chosen = append(chosen, g)
+			size += g.Size
 		}
 	}
 	return chosen

@@ -19,6 +19,7 @@ const (
 	smallShare  = 8  // a pack of less than a complete one's eighth is small
 	enoughShare = 4  // a quarter of a complete one is worth having
 	enoughSmall = 64 // so many packs are joined in any case
+	fewKeys     = 64 // a pack of more session keys soon finds no room beside others, however small it is: a table holds 256
 )
 
 // maxOrphans bounds the orphans that one prune gives up: their names stand in its entry. The next takes more.
@@ -35,12 +36,14 @@ type listing struct {
 
 // plan is what a prune is going to do, in numbers of packs and names of objects.
 type plan struct {
-	retire  *journal.Packs
-	revive  *journal.Packs
-	drop    *journal.Packs
-	repack  []uint32
-	orphans []blob.Hash
-	merge   *merge
+	retire *journal.Packs
+	revive *journal.Packs
+	drop   *journal.Packs
+	repack []uint32
+
+	contents []content // by pack number
+	orphans  []blob.Hash
+	merge    *merge
 }
 
 // list looks what is in the bucket and which packs of the state are not. A listing may be old, so of what
@@ -108,6 +111,7 @@ func (p *pruning) markAll(ctx context.Context) (err error) {
 func (p *pruning) makePlan(ctx context.Context) (err error) {
 	p.plan.retire, p.plan.revive, p.plan.drop = journal.NewPacks(), journal.NewPacks(), journal.NewPacks()
 	contents := p.mark.contents()
+	p.plan.contents = contents
 	var small []uint32
 	smallBytes := int64(0)
 	for i, pk := range p.state.Packs {
@@ -122,7 +126,7 @@ func (p *pruning) makePlan(ctx context.Context) (err error) {
 			p.report.Retired.add(pk.Size)
 		case pk.Inline == 0 && float64(c.needed) < p.options.MinLive*float64(c.total):
 			p.plan.repack = append(p.plan.repack, number)
-		case pk.Size <= int64(p.repo.limits.Pack/smallShare):
+		case pk.Size <= int64(p.repo.limits.Pack/smallShare) && c.keys <= fewKeys:
 			small = append(small, number)
 			smallBytes += c.needed
 		}
@@ -154,7 +158,7 @@ func (p *pruning) planRetired(number uint32, pk journal.Pack, c content) {
 	case c.needed > 0:
 		p.plan.revive.Add(number)
 		p.report.Revived.add(pk.Size)
-	case p.now-pk.Retired >= p.options.Grace.Milliseconds() && !p.mark.graves.Contains(number):
+	case p.now-pk.Retired >= p.options.Grace.Milliseconds() && !p.report.Blind && !p.mark.graves.Contains(number):
 		p.plan.drop.Add(number)
 		p.report.Dropped.add(pk.Size)
 	default:

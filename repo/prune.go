@@ -89,6 +89,7 @@ type PruneReport struct {
 	Snapshots int    `json:"snapshots"` // live
 	Nodes     int    `json:"nodes"`     // distinct nodes and manifests that they reach
 	Lost      int    `json:"lost"`      // blobs they need of which every copy is known to be damaged
+	Blind     bool   `json:"blind"`     // a node is among them, so what lies beneath is not known, and nothing is dropped
 
 	Kept     Amount `json:"kept"`     // packs that stay as they are
 	Retired  Amount `json:"retired"`  // packs that hold nothing needed: to be dropped by a later prune
@@ -235,7 +236,7 @@ func (p *pruning) retire(ctx context.Context) error {
 func (p *pruning) stillIdle(s *journal.State, packs *journal.Packs, status journal.Status) *journal.Packs {
 	idle := journal.NewPacks()
 	for n := range journal.Members(packs) {
-		if s.Packs[n].Status == status && !s.ReliedSince(n, p.base) {
+		if s.Packs[n].Status == status && (status == journal.LivePack || s.Packs[n].RetiredIn < p.base) {
 			idle.Add(n)
 		}
 	}
@@ -253,6 +254,10 @@ func (p *pruning) guard(context.Context) error {
 		if p.plan.drop.Contains(uint32(n)) {
 			dropped += pack.Size
 		}
+	}
+	for _, name := range p.plan.orphans {
+		size := p.bucket.packs[name].Size
+		stored, dropped = stored+size, dropped+size
 	}
 	if float64(dropped) <= p.options.MaxDrop*float64(stored) {
 		return nil

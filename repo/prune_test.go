@@ -638,3 +638,165 @@ func loseMergeEntry(t *testing.T) {
 	}
 	mustBeClean(t, reopen(t, b, ""))
 }
+
+// notInline opens a repository whose packs are all objects of their own.
+func notInline(t testing.TB, b storage.Bucket) *Repository {
+	t.Helper()
+	r, err := Open(t.Context(), b, OpenOptions{Password: password, Limits: Limits{Inline: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// A session that lasts for days deposits packs that no snapshot needs yet, and each deposit takes those back that a
+// prune has retired meanwhile.
+func TestLongSessionOutlivesNightlyPrunes(t *testing.T) { synctest.Test(t, longSession) }
+
+func longSession(t *testing.T) {
+	b := mem.New()
+	initialise(t, b)
+	w := eager(reopen(t, b, ""))
+	var contents [][]byte
+	for day := range uint64(4) {
+		of := megabytes(100*day, 40)
+		contents = append(contents, of...)
+		writeAll(t, w, of...)
+		synctest.Wait()
+		writeAll(t, w, noise(9000+day, 100))
+		time.Sleep(DefaultGrace + time.Minute)
+		prune(t, reopen(t, b, ""), PruneOptions{Grace: DefaultGrace, OrphanAge: DefaultOrphanAge, MaxDrop: 1})
+	}
+	refs := writeAll(t, w, contents...)
+	if err := commitManifest(t, w, refs); err != nil {
+		t.Errorf("commit after four nights: %v", err)
+	}
+	mustReadAll(t, reopen(t, b, ""), refs[:3], contents[:3])
+}
+
+func TestPruneRefusesWhenTheLastUnknownCopyIsOutOfSight(t *testing.T) {
+	b := mem.New()
+	initialise(t, b)
+	writers := []*Writer{notInline(t, b).NewWriter(t.Context(), WriterOptions{}), notInline(t, b).NewWriter(t.Context(), WriterOptions{})}
+	var refs []blob.Ref
+	for _, w := range writers { // beside each other, so each stores its own copy
+		refs = writeAll(t, w, noise(1, 1000))
+		if err := commitManifest(t, w, refs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := notInline(t, b)
+	copies := r.copies(refs[0])
+	if len(copies) != 2 {
+		t.Fatalf("%d copies, want 2", len(copies))
+	}
+	appendEntry(t, r, journal.Entry{Damaged: []journal.Copy{{Blob: refs[0], Pack: copies[0].number}}})
+	hidden, _ := copies[1].pack.Object()
+	if err := b.Delete(t.Context(), hidden); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := notInline(t, b).Prune(t.Context(), atOnce); !errors.Is(err, ErrDamaged) {
+		t.Errorf("prune: %v, want ErrDamaged", err)
+	}
+}
+
+func TestPruneDropsNothingWhileItIsBlind(t *testing.T) {
+	b := mem.New()
+	initialise(t, b)
+	r := notInline(t, b)
+	gone, refs := backup(t, r, megabytes(1, 3)...)
+	manifest := r.copies(blob.Ref{Class: blob.Manifest, ID: gone.Manifest})[0]
+	name, _ := manifest.pack.Object()
+	away, err := b.Get(t.Context(), name, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Delete(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.RepairPacks(t.Context(), PacksOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if report := prune(t, r, atOnce); !report.Blind || report.Dropped.Objects > 0 {
+			t.Errorf("report: %+v, want a blind prune that drops nothing", report)
+		}
+	}
+	if err := b.Create(t.Context(), name, away); err != nil { // somebody has found it
+		t.Fatal(err)
+	}
+	if _, err := r.RepairPacks(t.Context(), PacksOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	mustReadAll(t, reopen(t, b, ""), refs, megabytes(1, 3))
+	prune(t, r, atOnce)
+	mustBeClean(t, r)
+	forgetAll(t, r, gone)
+	prune(t, r, atOnce)
+	if report := prune(t, r, atOnce); report.Blind || len(objects(t, b, journal.PackFolder)) > 0 {
+		t.Errorf("without the snapshot: %+v, want everything gone", report)
+	}
+}
+
+func TestPacksOfManySessionsAreNotJoinedForEver(t *testing.T) {
+	b := mem.New()
+	initialise(t, b)
+	r, err := Open(t.Context(), b, OpenOptions{Password: password, SkipVerify: true, Limits: Limits{Pack: 1 << 20, Inline: 1 << 13}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(300) {
+		backup(t, r, noise(i, 1000))
+	}
+	for range 4 {
+		prune(t, r, atOnce)
+	}
+	if report := prune(t, r, atOnce); report.Repacked.Objects > 0 {
+		t.Errorf("the fifth prune still joins: %+v", report)
+	}
+}
+
+func TestGuardCountsOrphans(t *testing.T) {
+	b := mem.New()
+	initialise(t, b)
+	r := notInline(t, b)
+	backup(t, r, megabytes(1, 1)...)
+	head := len(objects(t, b, journal.Folder))
+	for i := range uint64(4) {
+		backup(t, r, megabytes(100*i+100, 2)...)
+	}
+	for _, name := range objects(t, b, journal.Folder)[head:] { // the end of the journal is lost
+		if err := b.Delete(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := objects(t, b, journal.PackFolder)
+	if _, err := notInline(t, b).Prune(t.Context(), PruneOptions{}); !errors.Is(err, ErrMassDrop) {
+		t.Errorf("prune: %v, want ErrMassDrop", err)
+	}
+	if diff := cmp.Diff(before, objects(t, b, journal.PackFolder)); diff != "" {
+		t.Errorf("-before +after\n%s", diff)
+	}
+}
+
+func TestCheckpointThatCannotBeStoredMakesNoEntry(t *testing.T) {
+	b := mem.New()
+	initialise(t, b)
+	r, err := Open(t.Context(), b.View(func(_ context.Context, op mem.Op) mem.Fault {
+		if op.Kind == mem.Create && strings.HasPrefix(op.Name, journal.CheckpointFolder) {
+			return mem.Fault{Err: mem.ErrNoAnswer}
+		}
+		return mem.Fault{}
+	}), OpenOptions{Password: password, Limits: Limits{Checkpoint: 10}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	backup(t, r, []byte("one"))
+	before := r.Info().Entries
+	for range 3 {
+		prune(t, r, atOnce)
+	}
+	if n := r.Info().Entries - before; n > 0 {
+		t.Errorf("%d entries for nothing", n)
+	}
+}

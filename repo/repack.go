@@ -91,6 +91,13 @@ func (p *pruning) source(ctx context.Context, number uint32) (pack.Source, []blo
 		return pack.Source{}, nil, p.damaged(ctx, fmt.Errorf("copy %s: %w", name, err))
 	}
 	keep := slices.DeleteFunc(slices.Clone(source.Rows), func(row blob.Row) bool { return !p.mark.keeps(number, row) })
+	found := int64(0)
+	for _, row := range keep {
+		found += int64(row.Stored)
+	}
+	if needed := p.plan.contents[number].needed; found != needed {
+		return pack.Source{}, nil, p.damaged(ctx, fmt.Errorf("%s has %d bytes that are needed, and by the index %d", name, found, needed))
+	}
 	return source, keep, nil
 }
 

@@ -186,7 +186,7 @@ func keep(t *testing.T, name string, s *specimen) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := out.WriteHeader(&tar.Header{Name: object, Mode: 0o644, Size: int64(len(data)), Format: tar.FormatUSTAR}); err != nil {
+		if err := out.WriteHeader(&tar.Header{Name: object, Mode: 0o644, Size: int64(len(data)), Format: tar.FormatPAX}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := out.Write(data); err != nil {

@@ -53,6 +53,9 @@ func (p *pruning) drop(ctx context.Context) error {
 		if checkpoint == nil { // else it was stored before a race was lost, and serves as well
 			checkpoint = p.repo.storeCheckpoint(ctx, s)
 		}
+		if !changes && checkpoint == nil {
+			return e, nil
+		}
 		e.Prune, e.Checkpoint = prune, checkpoint
 		return e, nil
 	})

@@ -10,7 +10,7 @@ import (
 
 // rules is the version of what this file does. A stored state of another version may tell something else
 // than the entries would, so it is not used. Whoever changes what an entry does to a state counts it up.
-const rules = 1
+const rules = 2
 
 // forgottenFor is how long the state remembers a snapshot that a prune has marked without, by the clocks
 // of who wrote the entries. It bounds the state; nothing safe depends on it.
@@ -172,7 +172,9 @@ func (s *State) validateForgets(e *Entry) error {
 }
 
 // validatePrune: nothing came after this prune marked that it had to know, and what it does fits each
-// pack's status.
+// pack's status. What it drops was retired before it marked. So whatever relies on such a pack and was not
+// marked came after, had to take it back, and keeps it: then it is not retired any more, or since a
+// later entry.
 func (s *State) validatePrune(e *Entry) error {
 	p := e.Prune
 	if p == nil {
@@ -185,14 +187,14 @@ func (s *State) validatePrune(e *Entry) error {
 		return invalid("a snapshot came together with a prune that marked without it")
 	}
 	for n := range Members(p.Retire) {
-		if !s.Usable(n) || s.ReliedSince(n, p.Base) {
-			return invalid("pack %d is retired but not live, or relied on since", n)
+		if !s.Usable(n) {
+			return invalid("pack %d is retired but not live", n)
 		}
 	}
 	for n := range Members(p.Drop) {
-		if int(n) >= len(s.Packs) || s.Packs[n].Status != RetiredPack || s.ReliedSince(n, p.Base) ||
+		if int(n) >= len(s.Packs) || s.Packs[n].Status != RetiredPack || s.Packs[n].RetiredIn >= p.Base ||
 			(e.Revive != nil && e.Revive.Contains(n)) {
-			return invalid("pack %d is dropped but not retired, or revived", n)
+			return invalid("pack %d is dropped but was not retired before base %d, or is revived", n, p.Base)
 		}
 	}
 	for _, o := range p.Orphans {
@@ -250,7 +252,7 @@ func (s *State) take(e *Stored) {
 	s.takeSnapshots(e)
 	s.damage(e.Damaged)
 	if len(e.Damaged) > 0 {
-		s.Upset = e.Seq
+		s.Upset, s.Harmed = e.Seq, e.Seq
 	}
 	if e.Checkpoint != nil && e.Checkpoint.Next > s.Checkpoint.Next {
 		s.Checkpoint = *e.Checkpoint
@@ -275,22 +277,19 @@ func (s *State) takePacks(e *Stored) {
 		}
 	}
 	for n := range Members(e.Revive) {
-		s.Packs[n].Status, s.Packs[n].Retired = LivePack, 0
+		s.Packs[n].Status, s.Packs[n].Retired, s.Packs[n].RetiredIn = LivePack, 0, 0
 	}
-	s.rely(e.Revive, e.Seq)
 }
 
 func (s *State) takeSnapshots(e *Stored) {
 	for _, sn := range e.Snapshots {
 		s.addSnapshot(Live{Snapshot: sn, Entry: e.Seq})
-		s.rely(sn.Refs, e.Seq)
 		if len(sn.Adopts) > 0 {
 			s.Upset = e.Seq
 		}
 	}
 	s.forget(e)
 	for _, u := range e.Unforget {
-		s.rely(u.Refs, e.Seq)
 		if u.Refs == nil || u.Refs.IsEmpty() {
 			s.Upset = e.Seq
 		}
@@ -308,21 +307,14 @@ func (s *State) takePrune(e *Stored) {
 	p := e.Prune
 	s.Prunes = PruneMark{ID: p.ID, Last: e.Seq, Base: max(s.Prunes.Base, p.Base)}
 	for n := range Members(p.Retire) {
-		s.Packs[n].Status, s.Packs[n].Retired = RetiredPack, e.Time
+		s.Packs[n].Status, s.Packs[n].Retired, s.Packs[n].RetiredIn = RetiredPack, e.Time, e.Seq
 	}
 	for n := range Members(p.Drop) {
-		s.Packs[n].Status, s.Packs[n].Rows = DroppedPack, nil
+		s.Packs[n] = Pack{Name: s.Packs[n].Name, Status: DroppedPack} // all that matters now is that the name was there
 	}
 	s.Segments = slices.DeleteFunc(s.Segments, func(i SegmentInfo) bool { return slices.Contains(p.Segments, i.Name) })
 	s.giveUp(p.Orphans, e.Time)
 	s.giveUp(p.Segments, e.Time)
 	s.forgetDamage(p.Drop)
 	s.thin(p.Base, e.Time)
-}
-
-// rely notes that an entry names packs as something to rely on.
-func (s *State) rely(packs *Packs, at uint64) {
-	for n := range Members(packs) {
-		s.Packs[n].Relied = at
-	}
 }

@@ -28,6 +28,7 @@ type State struct {
 	Checkpoint Vouched       `cbor:"11,keyasint"` // the newest one vouched for
 	Prunes     PruneMark     `cbor:"12,keyasint"`
 	Upset      uint64        `cbor:"13,keyasint,omitempty"` // newest entry that says what no prune may have overlooked: a damage, an adoption
+	Harmed     uint64        `cbor:"15,keyasint,omitempty"` // newest entry that says of a copy that it is damaged
 
 	at places
 }
@@ -45,14 +46,14 @@ const (
 
 // Pack is a pack as the state knows it.
 type Pack struct {
-	Name    blob.Hash `cbor:"1,keyasint"`
-	Size    int64     `cbor:"2,keyasint"`
-	Status  Status    `cbor:"3,keyasint,omitempty"`
-	Entry   uint64    `cbor:"4,keyasint,omitempty"` // number of the entry that added it
-	Inline  int64     `cbor:"5,keyasint,omitempty"` // where it begins in that entry; 0: an object of its own
-	Retired int64     `cbor:"6,keyasint,omitempty"` // when, milliseconds since 1970
-	Rows    []byte    `cbor:"7,keyasint,omitempty"` // its table, as long as no segment holds it
-	Relied  uint64    `cbor:"8,keyasint,omitempty"` // newest entry that named it as something to rely on
+	Name      blob.Hash `cbor:"1,keyasint"`
+	Size      int64     `cbor:"2,keyasint"`
+	Status    Status    `cbor:"3,keyasint,omitempty"`
+	Entry     uint64    `cbor:"4,keyasint,omitempty"` // number of the entry that added it
+	Inline    int64     `cbor:"5,keyasint,omitempty"` // where it begins in that entry; 0: an object of its own
+	Retired   int64     `cbor:"6,keyasint,omitempty"` // when, milliseconds since 1970
+	Rows      []byte    `cbor:"7,keyasint,omitempty"` // its table, as long as no segment holds it
+	RetiredIn uint64    `cbor:"8,keyasint,omitempty"` // entry that retired it
 }
 
 // Live is a snapshot with the number of its entry.
@@ -175,12 +176,6 @@ func (s *State) GivenUpAt(name blob.Hash) (at int64, ok bool) {
 func (s *State) Needs(name blob.Hash) bool {
 	n, known := s.Number(name)
 	return (known && s.Packs[n].Status != DroppedPack) || s.segment(name) >= 0
-}
-
-// ReliedSince reports whether an entry from the given number on names a pack as something to rely on.
-// A prune that marked before knows nothing of it and must leave the pack alone.
-func (s *State) ReliedSince(pack uint32, base uint64) bool {
-	return s.Packs[pack].Relied >= base
 }
 
 // Overtaken reports whether a prune that marked at a base has to mark again: since then another prune came, a

@@ -128,6 +128,9 @@ func writePrune(t *sheet, r repo.PruneReport, grace time.Duration) {
 		t.row("Index:", fmt.Sprintf("%s merged into %s", counted(r.MergedSegments, "segment"), count(r.MergedInto)))
 	}
 	objects("Deleted:", r.Deleted, "")
+	if r.Blind {
+		t.line("\nnothing is dropped: a node of a snapshot is lost, so what lies beneath it is not known; a backup may bring it back, or forget the snapshot")
+	}
 	if r.Lost > 0 {
 		t.line("\nlost: %s that snapshots need, every copy damaged; varve repo check names what that touches", counted(r.Lost, "blob"))
 	}
