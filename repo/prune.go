@@ -134,8 +134,11 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions) (PruneReport, er
 	if o.Progress == nil {
 		o.Progress = func(PruneProgress) {}
 	}
-	id := journal.NewTxID()
 	var report PruneReport
+	if err := r.refuseUnfinished(ctx); err != nil {
+		return report, fmt.Errorf("prune: %w", err)
+	}
+	id := journal.NewTxID()
 	for marked := 1; ; marked++ {
 		report = PruneReport{DryRun: o.DryRun, Markings: marked, Deleted: report.Deleted}
 		p := &pruning{repo: r, options: o, id: id, report: &report, now: time.Now().UnixMilli()}

@@ -26,6 +26,8 @@ import (
 //     journal is as unreadable as before.
 //  4. Add the packs that no entry names any more, those inside of lost entries among them.
 //  5. Bring back the snapshots that lost entries made, if all that they reach is there.
+//
+// From before the third step to the end of the last, an object in lost/ keeps prunes from their work.
 
 // LostFolder is where a repair keeps what it takes out of the journal. The names end in a hash of the bytes.
 const LostFolder = "lost/"
@@ -77,7 +79,7 @@ func RepairJournal(ctx context.Context, b storage.Bucket, open OpenOptions, o Jo
 	if err := x.find(ctx, header); err != nil {
 		return report, fmt.Errorf("repair journal: %w", err)
 	}
-	for _, step := range []func(context.Context) error{x.remember, x.moveAside, x.readd, x.bringBack} {
+	for _, step := range []func(context.Context) error{x.remember, x.moveAside, x.readd, x.bringBack, x.finish} {
 		if err := step(ctx); err != nil {
 			return report, fmt.Errorf("repair journal: %w", err)
 		}
@@ -228,6 +230,9 @@ func (x *journalRepair) moveAside(ctx context.Context) error {
 		if err := x.keep(ctx, name); err != nil {
 			return err
 		}
+	}
+	if err := x.begin(ctx); err != nil {
+		return err
 	}
 	for _, name := range x.beyond {
 		if err := x.repo.bucket.Delete(ctx, name); err != nil {

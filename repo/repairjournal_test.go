@@ -186,10 +186,18 @@ func TestRepairOfTheJournalCanBreakOffAnywhere(t *testing.T) {
 				if outlived = err == nil; !outlived && !errors.Is(err, mem.ErrCrashed) {
 					t.Fatalf("crash at request %d: %v", n, err)
 				}
+				if r, err := Open(t.Context(), b, OpenOptions{Password: password, Limits: smallLimits}); err == nil && !outlived {
+					if _, err := r.Prune(t.Context(), atOnce); !errors.Is(err, ErrUnfinished) && !after { // must not take what the repair brings back
+						t.Errorf("crash at request %d: a prune before the next repair: %v", n, err)
+					}
+				}
 				if _, err := repairJournal(t.Context(), b, told(3)); err != nil {
 					t.Fatalf("crash at request %d: the next repair: %v", n, err)
 				}
 				r := openSmall(t, b)
+				if _, err := r.Prune(t.Context(), PruneOptions{DryRun: true}); errors.Is(err, ErrUnfinished) {
+					t.Errorf("crash at request %d: after the repair: %v", n, err)
+				}
 				mustBeClean(t, r)
 				for i, s := range snapshots {
 					if !slices.Contains(live(r), s.ID) {
