@@ -86,6 +86,9 @@ func locateForgotten(ctx context.Context, s *session, word string) (journal.Live
 	if live, e := locate(ctx, s, word); e == nil { // it came back already
 		return live, nil
 	}
+	if errors.Is(err, snapshot.ErrNotFound) && errors.Is(err, repo.ErrGone) && !errors.Is(err, repo.ErrDamaged) { // once, not for each
+		err = fmt.Errorf("snapshot %q: %w among those whose names can be read; if it is one of the others: %w", word, snapshot.ErrNotFound, repo.ErrGone)
+	}
 	if len(g.forgotten) > 0 {
 		return l, failure{err: err, hint: "varve snapshot list --forgotten shows those that can be meant"}
 	}

@@ -40,6 +40,7 @@ what is stored than --max-drop allows at once (exit code 7). --dry-run shows the
 				if err != nil && !errors.Is(err, repo.ErrMassDrop) {
 					return unpruned(err, dryRun)
 				}
+				report.DryRun = dryRun || err != nil // what was refused is a plan, too
 				return errors.Join(a.showPrune(report, time.Duration(grace), err == nil && !dryRun), err)
 			})
 		},
@@ -94,6 +95,13 @@ func (a *app) showPrune(r repo.PruneReport, grace time.Duration, done bool) erro
 	})
 	if err != nil && done {
 		return afterwards("the repository was pruned", err)
+	}
+	if err == nil && done && a.output == asTable && r.Retired.Objects+r.Repacked.Objects > 0 {
+		next := "the next prune"
+		if grace > 0 {
+			next = "a prune that runs in " + took(grace) + " or later"
+		}
+		a.note(next + " drops what was retired, unless something needs it by then")
 	}
 	return err
 }
