@@ -147,8 +147,9 @@ func (p *progress) ofBackup() func(backup.Progress) {
 
 func (a *app) backupGet() *cobra.Command {
 	return &cobra.Command{
-		Use:   "get [NAME]",
-		Short: "List backups, oldest first",
+		Use:        "get [NAME]",
+		SuggestFor: []string{"list", "ls"},
+		Short:      "List backups, oldest first",
 		Long: `List the backups in the repository, oldest first, or those with one name. A name may stand for several
 backups; the snapshot's ID tells them apart.`,
 		Example: `  varve backup get

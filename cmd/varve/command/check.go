@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -41,6 +42,9 @@ no harm, takes up space, and is used by no backup.`,
   varve repo check --read-data-subset 5%`,
 		Args: arguments(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if options.ReadData && options.Subset != (repo.Subset{}) {
+				return asUsage(c, errors.New("--read-data reads everything, --read-data-subset a part: give one of them"))
+			}
 			options.ReadData = options.ReadData || options.Subset != repo.Subset{}
 			err := a.withRepository(c.Context(), func(s *session) error {
 				p := a.progress("check")

@@ -154,7 +154,7 @@ const (
 	damageHint   = "keep the bucket as it is; as far as it opens, varve repo check --read-data names every damage, and varve repo repair saves what it can"
 	journalHint  = "keep the bucket as it is; varve repo repair journal --dry-run shows what can be done"
 	unprovenHint = "say --fingerprint, as varve repo init showed it, which tells a planted slot from a damaged entry; for that one, " + journalHint
-	keepHint     = "keep the bucket as it is; varve repo repair saves what can be saved"
+	keepHint     = "keep the bucket as it is; varve repo repair shows the steps that save what can be saved"
 )
 
 // explain finds the exit code and the hint for an error.

@@ -156,6 +156,25 @@ func (p *percent) Set(s string) error {
 	return nil
 }
 
+// number is a flag for a count, which may be zero.
+type number int
+
+// String implements pflag.Value.
+func (n *number) String() string { return strconv.Itoa(int(*n)) }
+
+// Type implements pflag.Value.
+func (n *number) Type() string { return "N" }
+
+// Set implements pflag.Value.
+func (n *number) Set(s string) error {
+	parsed, err := strconv.Atoi(s)
+	if err != nil {
+		return fmt.Errorf("%q is no number", s)
+	}
+	*n = number(parsed)
+	return nil
+}
+
 // cutPair takes OLD:NEW apart.
 func cutPair(s string) (from, to string, ok bool) {
 	from, to, ok = strings.Cut(s, ":")

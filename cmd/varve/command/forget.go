@@ -61,14 +61,14 @@ With --expired only what has expired is forgotten, of that what no rule keeps.`,
 		},
 	}
 	flags := c.Flags()
-	flags.IntVar(&f.policy.Last, "keep-last", 0, "keep the newest `N`")
+	flags.Var((*number)(&f.policy.Last), "keep-last", "keep the newest `N`")
 	for _, period := range []struct {
 		n    *int
 		name string
 		unit string
 	}{{&f.policy.Hourly, "hourly", "hours"}, {&f.policy.Daily, "daily", "days"}, {&f.policy.Weekly, "weekly", "weeks"},
 		{&f.policy.Monthly, "monthly", "months"}, {&f.policy.Yearly, "yearly", "years"}} {
-		flags.IntVar(period.n, "keep-"+period.name, 0, "keep one of each of the newest `N` "+period.unit+" that have any")
+		flags.Var((*number)(period.n), "keep-"+period.name, "keep one of each of the newest `N` "+period.unit+" that have any")
 	}
 	flags.Var(&f.within, "keep-within", "keep what is at most this much older than the newest of its group: 12h, 7d, 2w, 1y")
 	flags.BoolVar(&f.policy.Expired, "expired", false, "forget only what has expired")
@@ -122,7 +122,7 @@ func (a *app) forgetNamed(ctx context.Context, s *session, words []string, f for
 			which = append(which, journal.Forget{ID: l.ID, Who: who(), Why: cmp.Or(f.why, "named on the command line")})
 		}
 	}
-	report := forgetReport{DryRun: f.dryRun}
+	report := forgetReport{DryRun: f.dryRun, named: true}
 	for _, w := range which {
 		l, _ := s.Snapshot(w.ID)
 		fact := snapshot.Fact{ID: w.ID, Started: time.UnixMilli(l.Time), Held: l.Held}
@@ -239,6 +239,7 @@ type forgetReport struct {
 	Forgotten int           `json:"forgotten"`
 	Snapshots []decisionRow `json:"snapshots"`
 	decisions []snapshot.Decision
+	named     bool // so nothing is said of those that were not
 }
 
 // decisionRow is the decision on one snapshot.
@@ -317,9 +318,12 @@ func writeForget(t *sheet, r forgetReport) {
 	if len(r.Snapshots) > 0 {
 		t.line("")
 	}
-	if r.DryRun {
+	switch {
+	case r.named && !r.DryRun:
+		t.line("%s forgotten", counted(r.Forgotten, "snapshot"))
+	case r.DryRun:
 		t.line("would forget %s and keep %s", counted(r.Forgotten, "snapshot"), count(r.Kept))
-	} else {
+	default:
 		t.line("%s forgotten, %s kept", counted(r.Forgotten, "snapshot"), count(r.Kept))
 	}
 }

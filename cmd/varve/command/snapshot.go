@@ -95,8 +95,9 @@ func (a *app) snapshotList() *cobra.Command {
 	var filter snapshot.Filter
 	forgotten := false
 	c := &cobra.Command{
-		Use:   "list",
-		Short: "List the snapshots of the repository, oldest first",
+		Use:        "list",
+		SuggestFor: []string{"get"},
+		Short:      "List the snapshots of the repository, oldest first",
 		Long: `List the snapshots of the repository, oldest first. SIZE is what the snapshot holds, NEW what of it the
 repository did not have before, STORED what that took in the bucket.
 
