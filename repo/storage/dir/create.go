@@ -21,6 +21,7 @@ type disk interface {
 	mkdir(path string) error
 	createTemp(folder string) (*os.File, error)
 	sync(f *os.File) error // of a file or a folder
+	close(f *os.File) error
 	link(from, to string) error
 	remove(path string) error
 }
@@ -30,6 +31,7 @@ type osDisk struct{}
 func (osDisk) mkdir(path string) error                    { return os.Mkdir(path, 0o700) }
 func (osDisk) createTemp(folder string) (*os.File, error) { return os.CreateTemp(folder, tempPrefix) }
 func (osDisk) sync(f *os.File) error                      { return f.Sync() }
+func (osDisk) close(f *os.File) error                     { return f.Close() }
 func (osDisk) link(from, to string) error                 { return os.Link(from, to) }
 func (osDisk) remove(path string) error                   { return os.Remove(path) }
 
@@ -95,7 +97,7 @@ func (b *Bucket) writeTemp(folder string, data []byte) (path string, err error) 
 		err = b.disk.sync(f)
 	}
 	// Some network file systems report a full disk only when the file is closed.
-	if closeErr := f.Close(); err == nil {
+	if closeErr := b.disk.close(f); err == nil {
 		err = closeErr
 	}
 	if err != nil {

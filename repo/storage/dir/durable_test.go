@@ -53,6 +53,11 @@ func (r *recorder) sync(f *os.File) error {
 	return r.call(call, func() error { return r.osDisk.sync(f) })
 }
 
+func (r *recorder) close(f *os.File) error {
+	err := r.osDisk.close(f) // a close that fails has closed all the same
+	return errors.Join(r.call("close "+r.rel(f.Name()), func() error { return nil }), err)
+}
+
 func (r *recorder) link(from, to string) error {
 	return r.call("link "+r.rel(from)+" "+r.rel(to), func() error { return r.osDisk.link(from, to) })
 }
@@ -110,7 +115,7 @@ func TestCreateSyncsInOrder(t *testing.T) {
 	base := t.TempDir()
 	b, r := record(t, filepath.Join(base, "a/b"))
 	write := []string{
-		"create b/packs/ab/.tmp-", "sync b/packs/ab/.tmp- of 5 bytes",
+		"create b/packs/ab/.tmp-", "sync b/packs/ab/.tmp- of 5 bytes", "close b/packs/ab/.tmp-",
 		"link b/packs/ab/.tmp- b/packs/ab/1", "remove b/packs/ab/.tmp-", "sync b/packs/ab",
 	}
 	steps := []struct {
@@ -131,14 +136,14 @@ func TestCreateSyncsInOrder(t *testing.T) {
 				return nil
 			}, write},
 		{"known folders need nothing more", func() error { return b.Create(t.Context(), "varve.json", nil) },
-			[]string{"create b/.tmp-", "sync b/.tmp- of 0 bytes", "link b/.tmp- b/varve.json", "remove b/.tmp-", "sync b"}},
+			[]string{"create b/.tmp-", "sync b/.tmp- of 0 bytes", "close b/.tmp-", "link b/.tmp- b/varve.json", "remove b/.tmp-", "sync b"}},
 		{"folders that another process made may not be durable yet",
 			func() error {
 				b, r = record(t, b.root)
 				return b.Create(t.Context(), "packs/ab/2", []byte("bytes"))
 			},
-			slices.Concat([]string{"mkdir b/packs", "sync b", "mkdir b/packs/ab", "sync b/packs"}, write[:2],
-				[]string{"link b/packs/ab/.tmp- b/packs/ab/2"}, write[3:])},
+			slices.Concat([]string{"mkdir b/packs", "sync b", "mkdir b/packs/ab", "sync b/packs"}, write[:3],
+				[]string{"link b/packs/ab/.tmp- b/packs/ab/2"}, write[4:])},
 	}
 	for _, step := range steps {
 		if err := step.do(); err != nil {
@@ -163,6 +168,7 @@ func TestCreateFailsWithItsSteps(t *testing.T) {
 		{call: "create b/packs/.tmp-", errno: syscall.ENOSPC, fails: true},
 		{call: "sync b/packs/.tmp- of 4 bytes", errno: syscall.ENOSPC, fails: true},
 		{call: "link b/packs/.tmp- b/packs/1", errno: syscall.ENOSPC, fails: true},
+		{call: "close b/packs/.tmp-", errno: syscall.EDQUOT, fails: true},
 		{call: "link b/packs/.tmp- b/packs/1", errno: syscall.EPERM, fails: true},
 		{call: "remove b/packs/.tmp-", errno: syscall.EIO, fails: false, visible: true},
 		{call: "sync b/packs", errno: syscall.EIO, fails: true, visible: true},
