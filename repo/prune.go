@@ -48,7 +48,7 @@ const maxMarkings = 10
 // who has no opinion sets the two times to their defaults.
 type PruneOptions struct {
 	Grace     time.Duration       // how long a retired pack can be taken back before it is dropped
-	OrphanAge time.Duration       // objects that no entry names are left alone until they are older
+	OrphanAge time.Duration       // objects that no entry names, and parts that nobody joins, are left alone until they are older
 	MaxDrop   float64             // the largest share of the stored bytes to drop at once; 0: half
 	MinLive   float64             // packs of which less is needed are copied; 0: 0.7
 	DryRun    bool                // plan and report, change nothing
@@ -162,7 +162,7 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions) (PruneReport, er
 func (p *pruning) run(ctx context.Context) error {
 	steps := []func(context.Context) error{p.begin, p.list, p.markAll, p.makePlan, p.guard}
 	if !p.options.DryRun {
-		steps = append(steps, p.retire, p.drop, p.sweep, p.repack)
+		steps = append(steps, p.forgetParts, p.retire, p.drop, p.sweep, p.repack)
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -215,6 +215,21 @@ func (p *pruning) commit(ctx context.Context, build func(*journal.State) (journa
 	if errors.Is(err, nothing) {
 		return nil
 	}
+	return err
+}
+
+// forgetParts forgets parts that nobody has joined for as long as an orphan is left alone: who made them has
+// crashed. The next prune marks without them.
+func (p *pruning) forgetParts(ctx context.Context) error {
+	before := time.UnixMilli(p.now).Add(-p.options.OrphanAge).UnixMilli()
+	_, err := p.repo.Forget(ctx, func(live []journal.Live) (abandoned []journal.Forget) {
+		for _, l := range live {
+			if l.Part != "" && l.Time <= before && !l.Held {
+				abandoned = append(abandoned, journal.Forget{ID: l.ID, Why: "a part that nobody joined"})
+			}
+		}
+		return abandoned
+	})
 	return err
 }
 

@@ -800,3 +800,113 @@ func TestCheckpointThatCannotBeStoredMakesNoEntry(t *testing.T) {
 		t.Errorf("%d entries for nothing", n)
 	}
 }
+
+func TestPruneKeepsTheGoodOneOfTwoCopies(t *testing.T) {
+	for bad := range uint32(2) {
+		b, r := newRepository(t)
+		contents := megabytes(1, 2)
+		other := reopen(t, b, "").NewWriter(t.Context(), WriterOptions{})
+		refs := writeAll(t, other, contents...) // beside the first session, so both store them
+		backup(t, r, contents...)
+		if err := commitManifest(t, other, refs); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		copies := r.copies(refs[0])
+		if len(copies) != 2 {
+			t.Fatalf("%d copies, want 2", len(copies))
+		}
+		appendEntry(t, r, journal.Entry{Damaged: []journal.Copy{{Pack: copies[bad].number}}})
+		prune(t, r, atOnce)
+		prune(t, r, atOnce)
+		mustReadAll(t, reopen(t, b, ""), refs, contents)
+	}
+}
+
+func TestMergeKeepsTheTablesOfRetiredPacks(t *testing.T) {
+	b := mem.New()
+	initialise(t, b)
+	r, err := Open(t.Context(), b, OpenOptions{Password: password, Limits: Limits{Loose: 100}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	early := segmented(t, r, mergeAtOnce-1)
+	forgetAll(t, r, early[0])
+	patient := PruneOptions{MaxDrop: 1, Grace: time.Hour, OrphanAge: time.Hour}
+	prune(t, r, patient)
+	segmented(t, r, 1)
+	if report := prune(t, r, patient); report.MergedSegments != mergeAtOnce || report.Waiting.Objects == 0 {
+		t.Fatalf("report: %+v, want all segments merged while a pack waits", report)
+	}
+	if err := r.Unforget(t.Context(), early[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	mustBeClean(t, reopen(t, b, ""))
+}
+
+func TestPruneForgetsPartsThatNobodyJoined(t *testing.T) {
+	_, r := newRepository(t)
+	if _, _, err := tryBackup(r, Commit{Part: "owner"}, megabytes(1, 2)...); err != nil {
+		t.Fatal(err)
+	}
+	backup(t, r, megabytes(10, 2)...)
+	prune(t, r, PruneOptions{MaxDrop: 1, OrphanAge: time.Hour})
+	if n := len(r.Snapshots()); n != 2 {
+		t.Errorf("%d snapshots are live, want the part too while it is young", n)
+	}
+	prune(t, r, PruneOptions{DryRun: true})
+	if n := len(r.Snapshots()); n != 2 {
+		t.Errorf("%d snapshots are live after a dry run, want 2", n)
+	}
+	prune(t, r, atOnce)
+	if live := r.Snapshots(); len(live) != 1 || live[0].Part != "" {
+		t.Errorf("live: %v, want the part gone", live)
+	}
+}
+
+func TestPruneCopiesNothingOutOfARottenPack(t *testing.T) {
+	b := mem.New()
+	initialise(t, b)
+	r := reopen(t, b, "")
+	contents := megabytes(1, 3)
+	all, _ := backup(t, r, contents...)
+	_, refs := backup(t, r, contents[0])
+	forgetAll(t, r, all)
+	rotten := r.copies(refs[0])[0]
+	name, _ := rotten.pack.Object()
+	if err := b.Damage(name, func(data []byte) []byte {
+		data[rotten.row.Offset+rotten.row.Stored/2] ^= 1
+		return data
+	}); err != nil {
+		t.Fatal(err)
+	}
+	before := objects(t, b, journal.PackFolder)
+	if _, err := reopen(t, b, "").Prune(t.Context(), atOnce); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), name) {
+		t.Errorf("prune: %v, want ErrDamaged and %s", err, name)
+	}
+	if diff := cmp.Diff(before, objects(t, b, journal.PackFolder)); diff != "" {
+		t.Errorf("-before +after\n%s", diff)
+	}
+}
+
+func TestBlobThatDoesNotOpenAgainIsNotStored(t *testing.T) {
+	b, r := newRepository(t)
+	_, other := newRepository(t)
+	before := objects(t, b, "")
+	w := r.NewWriter(t.Context(), WriterOptions{})
+	w.session = other.keys.NewSession(nil) // what a fault in sealing would do: bytes that open nowhere
+	if _, err := w.Write(t.Context(), blob.Data, noise(1, 1000)); err == nil {
+		t.Error("a blob that does not open was taken")
+	}
+	if _, err := w.Commit(t.Context(), Commit{ID: journal.NewSnapshotID()}); err == nil {
+		t.Error("and committed")
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(before, objects(t, b, "")); diff != "" {
+		t.Errorf("-before +after\n%s", diff)
+	}
+}
