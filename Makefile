@@ -10,7 +10,7 @@ WITH_ASSETS = VARVE_TEST_ASSETS="$$(go -C test run ./assets)"
 TEST_PACKAGES = $$(go -C $(CURDIR)/test list -f '{{.Dir}}' ./... | grep -v '/test/kube$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit integration crash soak sim lint damage fuzz vectors build assets
+.PHONY: help demo test unit integration crash soak sim sabotage lint damage fuzz vectors build assets
 
 help: ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ fuzz: ## fuzz every decoder, FUZZTIME (10s) each
 
 sim: ## play SEEDS (2000) schedules of faults over the real repository
 	tools/sim $(SEEDS)
+
+sabotage: ## plant faults in the lines on which safety rests, and see each of them caught; WRITE=-write writes docs/sabotage.md
+	go -C tools run ./sabotage $(WRITE)
 
 damage: ## do every damage to repositories of every kind, and look at a thousand healthy ones
 	go test ./repo -run 'Damage|NoAlarm' -damage -v -timeout 60m
