@@ -45,7 +45,7 @@ type CheckReport struct {
 	NeverRead   int       `json:"neverRead"`   // packs that no check known here has read and found right, this one included
 	Orphans     int       `json:"orphans"`     // packs and segments that the journal does not know: leftovers of interrupted runs, or of runs that go on
 	OrphanBytes int64     `json:"orphanBytes"` // that these take
-	Damaged     int       `json:"damaged"`     // copies of blobs that the journal knows to be damaged; findings only where a snapshot has no other copy
+	GivenUp     int       `json:"givenUp"`     // copies of blobs that the journal knows to be damaged; findings only where a snapshot has no other copy
 	Findings    []Finding `json:"findings"`    // in no order
 
 	touched map[blob.Ref]*roaring.Bitmap // findings that touch a blob or what is beneath it; without those that nothing touches

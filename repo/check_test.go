@@ -251,7 +251,7 @@ func TestDamageThatIsKnownAndHealedIsNoFinding(t *testing.T) {
 	for _, data := range []bool{false, true} {
 		report, err := openSmall(t, b).Check(ctx, CheckOptions{ReadData: data})
 		if err != nil || len(report.Findings) != 1 || report.Findings[0].Object != name || fmt.Sprint(report.Findings[0].Snapshots) != fmt.Sprint([]journal.SnapshotID{s.ID}) ||
-			report.Damaged != 1 || !strings.Contains(report.Findings[0].Problem, "known to be damaged") {
+			report.GivenUp != 1 || !strings.Contains(report.Findings[0].Problem, "known to be damaged") {
 			t.Errorf("not healed, data %t: %+v, %v", data, report, err)
 		}
 	}

@@ -74,7 +74,7 @@ const steady = 5
 // from, and compares the result. The repository itself is then as far or further.
 func (c *checker) journal(ctx context.Context) error {
 	fresh := journal.Watch(c.repo.bucket, c.repo.keys, c.note)
-	defer func() { c.report.Entries, c.report.Damaged = c.state.Next, len(c.state.Damaged) }()
+	defer func() { c.report.Entries, c.report.GivenUp = c.state.Next, len(c.state.Damaged) }()
 	for range steady {
 		before, _ := fresh.Head()
 		err := fresh.Sync(ctx)

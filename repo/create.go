@@ -174,7 +174,7 @@ func noHeader(ctx context.Context, b storage.Bucket) error {
 		if err != nil {
 			return fmt.Errorf("look into %s: %w", b, err)
 		}
-		return fmt.Errorf("%s is missing at %s beside %s: %w", headerName, b, info.Name, ErrDamaged)
+		return fmt.Errorf("%s is missing at %s beside %s: %w: %w", headerName, b, info.Name, ErrIrreplaceable, ErrDamaged)
 	}
 	return fmt.Errorf("%w at %s", ErrNoRepository, b)
 }

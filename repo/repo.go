@@ -50,6 +50,9 @@ var (
 	ErrUnproven = errors.New("a key slot opens and its key does not open the journal; it may be planted, or entry 0 is damaged")
 	// ErrDamaged means that something that must be there is missing or wrong.
 	ErrDamaged = errors.New("repository is damaged")
+	// ErrIrreplaceable means that something is lost which no repair can make again: the header, or every
+	// key slot.
+	ErrIrreplaceable = errors.New("no repair can make it again")
 	// ErrVersion means that the repository needs another version of varve.
 	ErrVersion = journal.ErrVersion
 	// ErrSuperseded means that what a writer built on was given up before it could commit. Running

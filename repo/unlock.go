@@ -200,7 +200,7 @@ func (u *unlocker) refusal(slots int, tooMany bool) error {
 	case u.trouble != nil:
 		return u.trouble
 	case slots == u.broken && !tooMany:
-		return fmt.Errorf("none of its %d key slots is intact: %w", slots, ErrDamaged)
+		return fmt.Errorf("none of its %d key slots is intact: %w: %w", slots, ErrIrreplaceable, ErrDamaged)
 	case tooMany:
 		return fmt.Errorf("%w any of the first %d key slots; %s", ErrWrongKey, maxSlots, planted)
 	}

@@ -362,7 +362,8 @@ func TestJoinerIsFullWhenKeysDoNotFit(t *testing.T) {
 func TestJoiningTheSameAgainMakesAnotherPack(t *testing.T) {
 	k := testKeys()
 	p := build(t, k, nil)
-	if joined(t, k, p).Name == joined(t, k, p).Name {
+	first, second := joined(t, k, p), joined(t, k, p)
+	if first.Name == second.Name {
 		t.Error("two joined packs of the same blobs have one name, which can be dropped only once")
 	}
 }

@@ -171,8 +171,8 @@ func writeChecked(t *sheet, r repo.CheckReport, data bool) {
 	if data && r.NeverRead > 0 {
 		t.row("Never read:", counted(r.NeverRead, "pack")+", as far as this cache remembers")
 	}
-	if r.Damaged > 0 {
-		t.row("Given up:", fmt.Sprintf("%s of packs or blobs known to be damaged, which nobody reads any more", count(r.Damaged)))
+	if r.GivenUp > 0 {
+		t.row("Given up:", fmt.Sprintf("%s of packs or blobs recorded as damaged by a repair, which nobody reads any more", count(r.GivenUp)))
 	}
 	if r.Orphans > 0 {
 		t.row("Left over:", fmt.Sprintf("%s of interrupted or running backups, %s; harmless", counted(r.Orphans, "object"), size(r.OrphanBytes)))

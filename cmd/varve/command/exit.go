@@ -121,6 +121,7 @@ func causes() []cause {
 		{repo.ErrForgotten, exitFailed, "varve snapshot list --forgotten shows it, varve snapshot unforget brings it back"},
 		{repo.ErrGone, exitFailed, "varve snapshot list shows which snapshots are left"},
 		{repo.ErrNoSnapshot, exitUsage, "varve snapshot list shows the snapshots"},
+		{repo.ErrIrreplaceable, exitDamaged, "put keys/ and varve.json back from a copy of the bucket"},
 		{journal.ErrDamaged, exitDamaged, journalHint},
 		{journal.ErrGap, exitDamaged, journalHint},
 		{repo.ErrDamaged, exitDamaged, damageHint},
