@@ -202,6 +202,16 @@ func (p *packReader) partsOf(number uint32) *packParts {
 	return of
 }
 
+// forgetAll lets go of everything, so that what is asked for from now on comes from the bucket.
+func (p *packReader) forgetAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for number := range p.packs {
+		p.forget(number)
+	}
+	clear(p.keys)
+}
+
 // forget lets go of what is held of a pack. It needs the lock.
 func (p *packReader) forget(number uint32) {
 	of, ok := p.packs[number]

@@ -128,8 +128,7 @@ func (r *Repository) manifests() (all []blob.Ref) {
 }
 
 func (r *Repository) losses(ctx context.Context, roots []blob.Ref, visit func(blob.Ref)) (*Losses, error) {
-	w := &lossWalk{repo: r, seen: map[blob.Ref]bool{}, visit: visit,
-		Losses: &Losses{gone: map[blob.Ref]bool{}, above: map[blob.Ref]bool{}, broken: map[blob.Ref]bool{}}}
+	w := r.newLossWalk(visit)
 	for _, root := range roots {
 		if err := w.walk(ctx, root); err != nil {
 			return nil, err
@@ -143,6 +142,11 @@ type lossWalk struct {
 	repo  *Repository
 	seen  map[blob.Ref]bool // nodes
 	visit func(blob.Ref)    // is told of every blob, of a content maybe more than once; may be nil
+}
+
+func (r *Repository) newLossWalk(visit func(blob.Ref)) *lossWalk {
+	return &lossWalk{repo: r, seen: map[blob.Ref]bool{}, visit: visit,
+		Losses: &Losses{gone: map[blob.Ref]bool{}, above: map[blob.Ref]bool{}, broken: map[blob.Ref]bool{}}}
 }
 
 func (w *lossWalk) walk(ctx context.Context, ref blob.Ref) error {

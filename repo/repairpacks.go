@@ -45,7 +45,8 @@ type PackRepair struct {
 // of a pack are bad, they are recorded and the pack stays in use.
 //
 // A pack that is recorded as damaged, but is there, is looked at again: whoever finds a lost pack in a
-// copy of the bucket puts it back and repairs again.
+// copy of the bucket puts it back and repairs again. So does whoever repairs nodes: they name what lies in
+// packs without a table, which the next repair then saves.
 func (r *Repository) RepairPacks(ctx context.Context, o PacksOptions) (PacksRepair, error) {
 	x := &packsRepair{repo: r, PacksOptions: o, report: &PacksRepair{Packs: []PackRepair{}}}
 	err := r.Sync(ctx)
@@ -76,7 +77,7 @@ type packsRepair struct {
 	repo     *Repository
 	report   *PacksRepair
 	suspects []numbered
-	rows     map[uint32][]blob.Row // of suspects, as the index and the snapshots know them; nil: not yet asked for
+	names    *naming // of what is in suspects without a table; nil: nobody has asked yet
 }
 
 // suspect finds the packs to be read: those named, else those of which the listing tells that something
@@ -113,6 +114,13 @@ func (x *packsRepair) suspect(ctx context.Context) error {
 			x.suspects = append(x.suspects, p)
 		}
 	}
+	first := func(p numbered) int { // nodes that come back name what lies in others
+		if recorded[p.number] {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(x.suspects, func(a, b numbered) int { return first(a) - first(b) })
 	return nil
 }
 
@@ -167,14 +175,15 @@ type salvage struct {
 	whole  bool           // the bytes are right, so that blobs which open can stay where they are
 	keys   []keyTable     // that may fit
 	saved  [][]blob.Row   // beside keys: what opens with them and goes into the new pack
-	others *journal.Packs // that have good copies of its blobs
+	named  bool           // what lies in it is known by names only
+	others []journal.Copy // good ones of its blobs, because of which these are not saved
 	bad    []journal.Copy // that do not open
 	result PackRepair
 }
 
 // open reads a pack and tries every blob of it.
 func (x *packsRepair) open(ctx context.Context, p numbered) (*salvage, error) {
-	v := &salvage{packsRepair: x, numbered: p, others: journal.NewPacks()}
+	v := &salvage{packsRepair: x, numbered: p}
 	if err := v.read(ctx); err != nil {
 		return nil, err
 	}
@@ -185,6 +194,7 @@ func (x *packsRepair) open(ctx context.Context, p numbered) (*salvage, error) {
 	if err != nil {
 		return nil, err
 	}
+	x.repo.packs.forgetAll() // what was in memory says nothing of copies that are in the bucket
 	for _, row := range rows {
 		if err := v.try(ctx, row); err != nil {
 			return nil, err
@@ -327,36 +337,14 @@ func (v *salvage) table(ctx context.Context) ([]blob.Row, error) {
 	if rows, err := blob.DecodeRows(v.Rows); err == nil && len(rows) > 0 {
 		return rows, nil
 	}
-	if v.rows == nil {
-		if err := v.findRows(ctx); err != nil {
-			return nil, err
-		}
+	if v.names == nil {
+		v.names = newNaming(v.repo, v.suspects)
 	}
-	return v.rows[v.number], nil
+	v.named = true
+	return v.names.rowsOf(ctx, v.number)
 }
 
-// findRows finds for all suspects what of them live snapshots reach. The index alone does not do: it keeps
-// no whole names, and only by its whole name can a blob be opened.
-func (x *packsRepair) findRows(ctx context.Context) error {
-	x.rows = map[uint32][]blob.Row{}
-	suspected := map[uint32]bool{}
-	for _, p := range x.suspects {
-		suspected[p.number] = true
-	}
-	known := map[journal.Copy]bool{}
-	_, err := x.repo.losses(ctx, x.repo.manifests(), func(ref blob.Ref) {
-		for _, f := range x.repo.everyCopy(ref) {
-			c := journal.Copy{Blob: ref, Pack: f.number}
-			if suspected[f.number] && !known[c] {
-				known[c] = true
-				x.rows[f.number] = append(x.rows[f.number], f.row)
-			}
-		}
-	})
-	return err
-}
-
-// elsewhere reports whether a live pack has a good copy of a blob as well.
+// elsewhere reports whether a live pack has a good copy of a blob as well, as the bucket says by now.
 func (v *salvage) elsewhere(ctx context.Context, ref blob.Ref) (bool, error) {
 	for _, f := range v.repo.copies(ref) {
 		if f.number == v.number || f.pack.Status != journal.LivePack {
@@ -364,7 +352,7 @@ func (v *salvage) elsewhere(ctx context.Context, ref blob.Ref) (bool, error) {
 		}
 		_, err := v.repo.packs.open(ctx, f)
 		if err == nil {
-			v.others.Add(f.number)
+			v.others = append(v.others, journal.Copy{Blob: ref, Pack: f.number})
 			return true, nil
 		}
 		if !isDamage(err) {
@@ -416,13 +404,11 @@ func (v *salvage) replace(ctx context.Context, damaged []journal.Copy) error {
 		return err
 	}
 	return v.repo.change(ctx, func(s *journal.State) (e journal.Entry, err error) {
-		for _, n := range v.others.ToArray() {
-			if !s.Usable(n) || s.IsDamaged(journal.Copy{Pack: n}) {
-				return e, errMoved
-			}
-		}
 		if s.Packs[v.number].Status == journal.DroppedPack {
 			return e, errSettled
+		}
+		if v.overtaken(s) {
+			return e, errMoved
 		}
 		left := unrecorded(s, damaged)
 		if len(left)+len(added) == 0 {
@@ -435,6 +421,16 @@ func (v *salvage) replace(ctx context.Context, damaged []journal.Copy) error {
 		e.Damaged = left
 		return e, err
 	})
+}
+
+// overtaken reports whether a blob that is not saved may need it at this state.
+func (v *salvage) overtaken(s *journal.State) bool {
+	for _, c := range v.others {
+		if !s.Usable(c.Pack) || s.IsDamaged(c) {
+			return true
+		}
+	}
+	return v.named && v.names.overtaken(s)
 }
 
 // join makes the new pack of the very bytes that were saved.
