@@ -160,9 +160,14 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions) (PruneReport, er
 }
 
 func (p *pruning) run(ctx context.Context) error {
+	if !p.options.DryRun {
+		if err := p.forgetParts(ctx); err != nil {
+			return err
+		}
+	}
 	steps := []func(context.Context) error{p.begin, p.list, p.markAll, p.makePlan, p.guard}
 	if !p.options.DryRun {
-		steps = append(steps, p.forgetParts, p.retire, p.drop, p.sweep, p.repack)
+		steps = append(steps, p.retire, p.drop, p.sweep, p.repack)
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -219,7 +224,7 @@ func (p *pruning) commit(ctx context.Context, build func(*journal.State) (journa
 }
 
 // forgetParts forgets parts that nobody has joined for as long as an orphan is left alone: who made them has
-// crashed. The next prune marks without them.
+// crashed.
 func (p *pruning) forgetParts(ctx context.Context) error {
 	before := time.UnixMilli(p.now).Add(-p.options.OrphanAge).UnixMilli()
 	_, err := p.repo.Forget(ctx, func(live []journal.Live) (abandoned []journal.Forget) {
