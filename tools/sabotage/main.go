@@ -80,7 +80,7 @@ func run(only []string, write bool) error {
 		return os.WriteFile(name, []byte(page(faults)), 0o644)
 	}
 	there, err := os.ReadFile(name)
-	if err == nil && string(there) != page(faults) {
+	if err == nil && withoutTests(string(there)) != withoutTests(page(faults)) {
 		err = fmt.Errorf("%s is out of date; write it with make sabotage WRITE=-write", name)
 	}
 	return err
@@ -230,6 +230,11 @@ func (f *fault) overlay(root, work string) (string, error) {
 	name := filepath.Join(work, "overlay.json")
 	return name, os.WriteFile(name, encoded, 0o644)
 }
+
+// lastColumn names the test that was the first to fail, which may be another one on another day.
+var lastColumn = regexp.MustCompile("(?m) `\\w+` in `[^`]+` \\|$")
+
+func withoutTests(page string) string { return lastColumn.ReplaceAllString(page, "") }
 
 // page is docs/sabotage.md.
 func page(faults []*fault) string {
