@@ -28,7 +28,6 @@ const maxOrphans = 1 << 15
 // listing is what lies in the bucket under packs/ and index/, and of checkpoints.
 type listing struct {
 	packs, segments map[blob.Hash]storage.Info
-	foreign         int // objects whose names are none of ours
 	checkpoints     []storage.Info
 	clock           time.Time // when the newest of all these was made, by the store's clock
 	missing         *journal.Packs
@@ -85,8 +84,7 @@ func (b *listing) note(folder string, info storage.Info) {
 	digits := info.Name[max(0, len(info.Name)-2*len(blob.Hash{})):]
 	name, err := blob.ParseHash(digits)
 	switch {
-	case err != nil || objectName(folder, name) != info.Name:
-		b.foreign++
+	case err != nil || objectName(folder, name) != info.Name: // none of ours
 	case folder == journal.PackFolder:
 		b.packs[name] = info
 	default:

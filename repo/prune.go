@@ -68,8 +68,8 @@ type PruneStep string
 // The steps of a prune, in order.
 const (
 	PruneMarking   PruneStep = "mark"   // snapshots
-	PruneRepacking PruneStep = "repack" // bytes of packs that are copied
 	PruneDeleting  PruneStep = "delete" // objects
+	PruneRepacking PruneStep = "repack" // bytes of packs that are copied
 )
 
 // Amount counts objects and their stored bytes.
@@ -123,7 +123,7 @@ type pruning struct {
 
 // Prune takes back the space that no live snapshot needs. It refuses with [ErrDamaged] when something
 // that a live snapshot needs is missing, and with [ErrMassDrop] when it would drop too much at once; both
-// before it has changed anything. The report of a prune that would drop too much is its plan.
+// before it has taken anything away. The report of a prune that would drop too much is its plan.
 func (r *Repository) Prune(ctx context.Context, o PruneOptions) (PruneReport, error) {
 	if o.MaxDrop == 0 {
 		o.MaxDrop = DefaultMaxDrop

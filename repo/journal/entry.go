@@ -60,7 +60,7 @@ type Entry struct {
 	Seq    uint64    `cbor:"1,keyasint"`
 	Prev   blob.Hash `cbor:"2,keyasint"` // hash of entry Seq-1; zero in entry 0
 	Tx     TxID      `cbor:"3,keyasint"`
-	Time   int64     `cbor:"4,keyasint"` // milliseconds since 1970 by the writer's clock; never part of a decision
+	Time   int64     `cbor:"4,keyasint"` // milliseconds since 1970 by the writer's clock; says when something may be dropped, never whether
 	Client string    `cbor:"5,keyasint,omitempty"`
 
 	Genesis     *Genesis       `cbor:"6,keyasint,omitempty"`
