@@ -189,6 +189,19 @@ func (r *Repository) Snapshot(id journal.SnapshotID) (live journal.Live, ok bool
 	return live, ok
 }
 
+// Blame looks into an error of someone who reads a live snapshot. Damage that he met in one which was
+// forgotten meanwhile is none: a prune may have taken what only that snapshot needed. Then the error
+// becomes [ErrForgotten]; any other stays as it is.
+func (r *Repository) Blame(ctx context.Context, id journal.SnapshotID, err error) error {
+	if !errors.Is(err, ErrDamaged) || r.Sync(ctx) != nil {
+		return err
+	}
+	if _, live := r.Snapshot(id); live {
+		return err
+	}
+	return fmt.Errorf("read snapshot %v: meanwhile, %w", id, ErrForgotten)
+}
+
 // Forgotten is a snapshot that was forgotten: by whom, why and when.
 type Forgotten struct {
 	journal.Forgotten

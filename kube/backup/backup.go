@@ -184,17 +184,36 @@ func runOnce(ctx context.Context, d Deps, p Plan) (_ Result, err error) {
 	if err := r.findParent(ctx); err != nil {
 		return Result{}, err
 	}
-	if !p.WithoutObjects {
-		if err := r.objects(ctx); err != nil {
-			return Result{}, err
-		}
-	}
-	for _, v := range p.Volumes {
-		if err := r.volume(ctx, v); err != nil {
-			return Result{}, fmt.Errorf("back up volume %q: %w", v.Name, err)
-		}
+	if err := r.storeAll(ctx); err != nil {
+		return Result{}, r.blameParent(ctx, err)
 	}
 	return r.commit(ctx)
+}
+
+// storeAll writes all that the plan selects.
+func (r *run) storeAll(ctx context.Context) error {
+	if !r.plan.WithoutObjects {
+		if err := r.objects(ctx); err != nil {
+			return err
+		}
+	}
+	for _, v := range r.plan.Volumes {
+		if err := r.volume(ctx, v); err != nil {
+			return fmt.Errorf("back up volume %q: %w", v.Name, err)
+		}
+	}
+	return nil
+}
+
+// blameParent tells damage from a parent that was forgotten and pruned while the run compared with it.
+func (r *run) blameParent(ctx context.Context, err error) error {
+	if r.parent == nil {
+		return err
+	}
+	if forgotten := r.Repository.Blame(ctx, r.parent.ID, err); errors.Is(forgotten, repo.ErrForgotten) {
+		return fmt.Errorf("%w: %w", forgotten, repo.ErrSuperseded)
+	}
+	return err
 }
 
 // findParent finds the snapshot that has most of what the run is about to store.

@@ -178,10 +178,7 @@ func (r *run) take(ctx context.Context, live journal.Live) (Outcome, error) {
 	if !isDamage(o.Err) {
 		return o, o.Err
 	}
-	if err := r.From.Sync(ctx); err != nil {
-		return o, err
-	}
-	if _, live := r.From.Snapshot(live.ID); !live {
+	if errors.Is(r.From.Blame(ctx, live.ID, o.Err), repo.ErrForgotten) {
 		o.Err = ErrVanished
 	}
 	return o, nil

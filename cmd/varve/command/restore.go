@@ -132,6 +132,7 @@ func (a *app) runRestore(ctx context.Context, s *session, f *restoreFlags) error
 	if err != nil {
 		return err
 	}
+	w.reads = from.ID
 	d := restore.Deps{Repository: w, Snapshot: from}
 	if !f.plan.WithoutObjects && !from.Manifest.Objects.Empty() {
 		if d.Cluster, err = connect(f.access); err != nil {
@@ -170,27 +171,33 @@ func (a *app) runRestore(ctx context.Context, s *session, f *restoreFlags) error
 // damaged.
 type witness struct {
 	*repo.Repository
+	reads   snapshot.ID // from which the restore is
 	damaged atomic.Bool
 }
 
 // Read implements [content.Loader].
 func (w *witness) Read(ctx context.Context, ref blob.Ref) ([]byte, error) {
 	data, err := w.Repository.Read(ctx, ref)
-	w.see(err)
-	return data, err
+	return data, w.see(ctx, err)
 }
 
 // ReadNode implements [content.Loader].
 func (w *witness) ReadNode(ctx context.Context, ref blob.Ref) (blob.Node, error) {
 	n, err := w.Repository.ReadNode(ctx, ref)
-	w.see(err)
-	return n, err
+	return n, w.see(ctx, err)
 }
 
-func (w *witness) see(err error) {
-	if code, _ := explain(err); err != nil && code == exitDamaged {
+func (w *witness) see(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if w.reads != (snapshot.ID{}) {
+		err = w.Blame(ctx, w.reads, err)
+	}
+	if code, _ := explain(err); code == exitDamaged {
 		w.damaged.Store(true)
 	}
+	return err
 }
 
 // hasChanged reports whether a restore made or changed anything that its report knows of. That of a
