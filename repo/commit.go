@@ -72,7 +72,7 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 		return journal.Draft{Entry: e, Inline: inline}, nil
 	})
 	if errors.Is(err, ErrSuperseded) { // the next session need not store these again
-		if left := w.addPacks(ctx, own, inline, segment); !errors.Is(left, ErrSuperseded) {
+		if left := w.leave(ctx, own, inline, segment); !errors.Is(left, ErrSuperseded) {
 			err = errors.Join(err, left)
 		}
 	}
@@ -193,55 +193,37 @@ func (w *Writer) draft(s *journal.State, snapshot journal.Snapshot, own []journa
 	return e, nil
 }
 
-// rely decides for every blob that was there already on a copy that is good at this state, and makes sure
-// of the packs that the session has deposited.
+// rely makes sure, at this state, of the packs with what was there already and of those that the session has
+// deposited. Which blobs of them it needs it does not remember, so it gives up when one of these packs
+// is dropped, or when damage was found in it since the session looked: the next session looks again.
 func (w *Writer) rely(s *journal.State) (refs, revive *journal.Packs, err error) {
 	refs, revive = journal.NewPacks(), journal.NewPacks()
-	bad := journal.NewPacks() // packs with a damage somewhere
-	for _, c := range s.Damaged {
-		bad.Add(c.Pack)
+	harmed := journal.NewPacks() // packs with a damage that the session may not have known
+	if s.Harmed >= w.began {
+		for _, c := range s.Damaged {
+			harmed.Add(c.Pack)
+		}
 	}
-	take := func(number uint32) bool {
+	for number := range journal.Members(w.reliance()) {
 		status := s.Packs[number].Status
-		if bad.Contains(number) || status == journal.DroppedPack {
-			return false
+		if harmed.Contains(number) || status == journal.DroppedPack {
+			return nil, nil, fmt.Errorf("pack %s: %w", s.Packs[number].Name.Short(), ErrSuperseded)
 		}
 		refs.Add(number)
 		if status == journal.RetiredPack {
 			revive.Add(number)
 		}
-		return true
-	}
-	for _, number := range w.deposited.ToArray() {
-		if !take(number) {
-			return nil, nil, fmt.Errorf("pack %d: %w", number, ErrSuperseded)
-		}
-	}
-	for number, blobs := range w.relied {
-		if take(number) {
-			continue
-		}
-		for _, ref := range blobs {
-			other, ok := w.liveCopy(s, ref)
-			if !ok {
-				return nil, nil, fmt.Errorf("blob %v: %w", ref, ErrSuperseded)
-			}
-			refs.Add(other)
-		}
 	}
 	return refs, revive, nil
 }
 
-// liveCopy looks in the index, which may be a little behind the state, for a good copy in a live pack.
-func (w *Writer) liveCopy(s *journal.State, ref blob.Ref) (uint32, bool) {
-	w.repo.mu.RLock()
-	defer w.repo.mu.RUnlock()
-	for _, l := range w.repo.set.Lookup(ref.ID) {
-		if l.Class == ref.Class && s.Usable(l.Pack) && !s.IsDamaged(journal.Copy{Blob: ref, Pack: l.Pack}) {
-			return l.Pack, true
-		}
-	}
-	return 0, false
+// reliance are the packs in the journal on which the session builds.
+func (w *Writer) reliance() *journal.Packs {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := w.deposited.Clone()
+	all.Or(w.relied)
+	return all
 }
 
 // added is the operation that announces a segment, with the numbers its packs have at this state.

@@ -49,7 +49,42 @@ func (w *Writer) deposit(ctx context.Context, atLeast int) error {
 func (w *Writer) leavePacks() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), depositTime)
 	defer cancel()
-	_ = w.deposit(ctx, 1)
+	if !w.depositing.TryLock() {
+		return
+	}
+	defer w.depositing.Unlock()
+	if w.leave(ctx, w.storedPacks(), nil, nil) == nil {
+		_ = w.repo.refresh(ctx)
+	}
+}
+
+// leave adds packs of a session that has failed to the journal, for later sessions, but for those of them
+// that are given up or in it.
+func (w *Writer) leave(ctx context.Context, packs []journal.Added, inline []byte, segment *gathered) error {
+	if len(packs) == 0 {
+		return nil
+	}
+	if err := w.repo.journal.Sync(ctx); err != nil {
+		return err
+	}
+	var left []journal.Added
+	w.repo.journal.View(func(s *journal.State) {
+		for _, a := range packs {
+			if _, known := s.Number(a.Name); !known && !s.IsGivenUp(a.Name) {
+				left = append(left, a)
+			}
+		}
+	})
+	if len(left) == 0 {
+		return nil
+	}
+	if len(left) < len(packs) {
+		segment = nil // it has the tables of all of them
+	}
+	if !slices.ContainsFunc(left, func(a journal.Added) bool { return a.Inline }) {
+		inline = nil
+	}
+	return w.addPacks(ctx, left, inline, segment)
 }
 
 // addPacks commits an entry that makes packs known and nothing else.
@@ -75,18 +110,13 @@ func (w *Writer) addPacks(ctx context.Context, packs []journal.Added, inline []b
 // retired are the packs that the session builds on and a prune has retired meanwhile, since no snapshot
 // needs them yet. Taken back with every deposit, they outlive the grace period however long a session is.
 func (w *Writer) retired(s *journal.State) *journal.Packs {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	back := w.deposited.Clone()
-	for number := range w.relied {
-		back.Add(number)
-	}
-	for _, number := range back.ToArray() {
-		if s.Packs[number].Status != journal.RetiredPack {
-			back.Remove(number)
+	retired := journal.NewPacks()
+	for number := range journal.Members(w.reliance()) {
+		if s.Packs[number].Status == journal.RetiredPack {
+			retired.Add(number)
 		}
 	}
-	return back
+	return retired
 }
 
 func (w *Writer) storedPacks() (stored []journal.Added) {

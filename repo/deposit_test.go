@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -147,6 +148,88 @@ func TestDepositedPacksArePrunedAway(t *testing.T) {
 		if err := commitManifest(t, w, refs); !errors.Is(err, c.want) {
 			t.Errorf("commit after a prune, dropped %v: %v, want %v", c.drop, err, c.want)
 		}
+		mustBeClean(t, reopen(t, b, ""))
+	}
+}
+
+// What a session finds there costs it a bit a pack, however many blobs it comes across.
+func TestSessionRemembersPacksAndNotBlobsOfWhatWasThere(t *testing.T) {
+	b, r := newRepository(t)
+	contents := manyBlobs(7)
+	backup(t, r, contents...)
+	w := reopen(t, b, "").NewWriter(t.Context(), WriterOptions{})
+	refs := writeAll(t, w, contents...)
+	if w.Stats().NewBlobs != 0 || len(w.mine) > 0 || w.relied.IsEmpty() {
+		t.Errorf("%d blobs are new, %d remembered, packs %v relied on; want none, none and some", w.Stats().NewBlobs, len(w.mine), w.relied)
+	}
+	if err := commitManifest(t, w, refs); err != nil {
+		t.Fatal(err)
+	}
+	mustBeClean(t, reopen(t, b, ""))
+}
+
+// A session may build on what is good in a pack of which it is known what is bad. Damage that is found there
+// while it runs may be in what it builds on, so it begins again.
+func TestSessionBuildsOnPacksWhoseDamageIsKnown(t *testing.T) {
+	good, bad := []byte("good"), []byte("bad")
+	for _, c := range []struct {
+		meanwhile bool
+		want      error
+	}{{false, nil}, {true, ErrSuperseded}} {
+		b, r := newRepository(t)
+		first, refs := backup(t, r, good, bad)
+		harm := func() {
+			must(t, r.MarkDamaged(t.Context(), []journal.Copy{{Blob: refs[1], Pack: packsOf(r, first).Minimum()}}))
+		}
+		if !c.meanwhile {
+			harm()
+		}
+		w := reopen(t, b, "").NewWriter(t.Context(), WriterOptions{})
+		again := writeAll(t, w, good)
+		if w.Stats().NewBlobs != 0 {
+			t.Error("what is good is stored again")
+		}
+		if c.meanwhile {
+			harm()
+		}
+		if err := commitManifest(t, w, again); !errors.Is(err, c.want) {
+			t.Errorf("commit with damage, found meanwhile %t: %v, want %v", c.meanwhile, err, c.want)
+		}
+		if err := commitManifest(t, reopen(t, b, "").NewWriter(t.Context(), WriterOptions{}), nil); err != nil {
+			t.Errorf("the next session: %v", err)
+		}
+	}
+}
+
+// A session of which one pack was given up as an orphan has failed. Its other packs stay for the next.
+func TestOnePackGivenUpCostsNotTheOthers(t *testing.T) {
+	for name, end := range map[string]func(*testing.T, *Writer, []blob.Ref) error{
+		"commit": commitManifest,
+		"close":  func(_ *testing.T, w *Writer, _ []blob.Ref) error { return w.Close() },
+	} {
+		b, r := newRepository(t)
+		contents := large()
+		w := reopen(t, b, "").NewWriter(t.Context(), WriterOptions{})
+		refs := writeAll(t, w, contents...)
+		orphan := w.own[0].Name
+		pruneEntry(t, r, journal.Prune{Orphans: []blob.Hash{orphan}})
+		if err := end(t, w, refs); name == "commit" && !errors.Is(err, ErrSuperseded) {
+			t.Errorf("%s: %v", name, err)
+		}
+		want := int64(len(contents))
+		for _, own := range w.own {
+			rows, err := blob.DecodeRows(own.Rows)
+			must(t, err)
+			if own.Name != orphan {
+				want -= int64(len(slices.DeleteFunc(rows, func(row blob.Row) bool { return row.Class != blob.Data })))
+			}
+		}
+		next := reopen(t, b, "").NewWriter(t.Context(), WriterOptions{})
+		again := writeAll(t, next, contents...)
+		if got := next.Stats().NewBlobs; got != want {
+			t.Errorf("%s: the next session stores %d blobs, want %d: all but those of the other packs", name, got, want)
+		}
+		must(t, commitManifest(t, next, again))
 		mustBeClean(t, reopen(t, b, ""))
 	}
 }

@@ -30,11 +30,11 @@ type Writer struct {
 	uploads *errgroup.Group
 
 	mu     sync.Mutex
-	data   *pack.Builder         // the open pack of contents
-	nodes  *pack.Builder         // the open pack of nodes: read together, so they lie together
-	mine   map[blob.ID]struct{}  // blobs of this session, stored or about to be
-	own    []*ownPack            // packs of this session that are in no entry yet
-	relied map[uint32][]blob.Ref // by pack: blobs that were there already
+	data   *pack.Builder        // the open pack of contents
+	nodes  *pack.Builder        // the open pack of nodes: read together, so they lie together
+	mine   map[blob.ID]struct{} // blobs of this session in packs that are in no entry yet, or about to be
+	own    []*ownPack           // these packs, but for the open ones
+	relied *journal.Packs       // packs with blobs that were there already
 
 	deposited *journal.Packs // packs of this session that are in the journal
 	began     uint64         // entries in the state when the session began
@@ -70,7 +70,7 @@ func (r *Repository) NewWriter(ctx context.Context, o WriterOptions) *Writer {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxUploads)
 	w := &Writer{repo: r, session: r.keys.NewSession(o.Recovery), ctx: ctx, uploads: group,
-		mine: map[blob.ID]struct{}{}, relied: map[uint32][]blob.Ref{}, depositEvery: r.limits.Deposit, deposited: journal.NewPacks()}
+		mine: map[blob.ID]struct{}{}, relied: journal.NewPacks(), depositEvery: r.limits.Deposit, deposited: journal.NewPacks()}
 	w.data, w.nodes = w.newPack(), w.newPack()
 	w.began, _ = r.journal.Head()
 	return w
@@ -179,8 +179,7 @@ func (w *Writer) claim(ctx context.Context, ref blob.Ref, size int) (known bool,
 		return true, nil
 	}
 	if len(there) > 0 && there[0].pack.Status == journal.LivePack {
-		w.relied[there[0].number] = append(w.relied[there[0].number], ref)
-		w.mine[ref.ID] = struct{}{}
+		w.relied.Add(there[0].number)
 		return true, nil
 	}
 	w.mine[ref.ID] = struct{}{}
