@@ -26,9 +26,9 @@ const (
 // merge is a new segment in the place of others.
 type merge struct {
 	replaced []blob.Hash
-	packs    []uint32 // whose tables the new one holds
-	info     journal.SegmentInfo
-	sealed   []byte
+	packs    []uint32            // whose tables the new one holds; none: there is no new one
+	plain    []byte              // the new one
+	info     journal.SegmentInfo // of the new one, once it is stored
 }
 
 func levelOf(size int64) int { return (bits.Len64(uint64(size)/levelSize) + 1) / 2 }
@@ -96,19 +96,22 @@ func (p *pruning) planMerge(ctx context.Context) (*merge, error) {
 	if err != nil {
 		return nil, fmt.Errorf("merge index segments: %w", err)
 	}
-	m.sealed = sealSegment(p.repo.keys, plain)
-	m.info = journal.SegmentInfo{Name: seal.HashOf(m.sealed), Size: int64(len(m.sealed)), Packs: journal.NewPacks(m.packs...)}
-	if p.state.IsGivenUp(m.info.Name) || slices.ContainsFunc(p.state.Segments, func(g journal.SegmentInfo) bool { return g.Name == m.info.Name }) {
+	m.plain = plain
+	name := seal.HashOf(sealSegment(p.repo.keys, plain))
+	if slices.ContainsFunc(p.state.Segments, func(g journal.SegmentInfo) bool { return g.Name == name }) {
 		p.report.MergedSegments, p.report.MergedInto = 0, 0
-		return nil, nil // it would be one that was there before: nothing to gain
+		return nil, nil // it would be one that is there: nothing to gain
 	}
 	return m, nil
 }
 
-// store puts the merged segment into the bucket. A crash before its entry leaves an orphan.
-func (p *pruning) storeMerged(ctx context.Context) error {
-	if p.plan.merge == nil || len(p.plan.merge.sealed) == 0 {
+// storeMerged puts the merged segment into the bucket. A crash before its entry leaves an orphan.
+func (p *pruning) storeMerged(ctx context.Context) (err error) {
+	m := p.plan.merge
+	if m == nil || len(m.packs) == 0 {
 		return nil
 	}
-	return p.repo.createSegment(ctx, p.plan.merge.info.Name, p.plan.merge.sealed)
+	m.info, err = p.repo.putSegment(ctx, m.plain)
+	m.info.Packs, m.plain = journal.NewPacks(m.packs...), nil
+	return err
 }

@@ -9,8 +9,6 @@ import (
 	"github.com/varve-dev/varve/index"
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
-	"github.com/varve-dev/varve/repo/seal"
-	"github.com/varve-dev/varve/repo/storage"
 )
 
 // IndexRepair says what a repair of the index found and did. No segments means that the index was right.
@@ -236,8 +234,7 @@ func (x *indexRepair) tablesOf(ctx context.Context, sick sickSegment) (map[blob.
 	return known, nil
 }
 
-// store stores a segment of the tables. The same tables give the same name, which may have been given up, or
-// have damaged bytes under it, which are not replaced: then some more padding gives it another one.
+// store stores a segment of the tables.
 func (x *indexRepair) store(ctx context.Context, tables []index.Table) (*gathered, error) {
 	plain, err := index.EncodeSegment(tables)
 	if err != nil {
@@ -247,26 +244,8 @@ func (x *indexRepair) store(ctx context.Context, tables []index.Table) (*gathere
 	for _, t := range tables {
 		g.packs[t.Pack] = true
 	}
-	for more := 0; ; more++ {
-		sealed := sealSegmentAgain(x.repo.keys, plain, more)
-		g.info = journal.SegmentInfo{Name: seal.HashOf(sealed), Size: int64(len(sealed))}
-		givenUp := false
-		x.repo.journal.View(func(s *journal.State) { givenUp = s.IsGivenUp(g.info.Name) })
-		if givenUp {
-			continue
-		}
-		err := x.repo.bucket.Create(ctx, journal.SegmentName(g.info.Name), sealed)
-		if errors.Is(err, storage.ErrExists) {
-			_, err = x.repo.fetchSegment(ctx, g.info)
-			if errors.Is(err, ErrDamaged) {
-				continue
-			}
-		}
-		if err != nil {
-			return nil, fmt.Errorf("store index segment: %w", err)
-		}
-		return g, nil
-	}
+	g.info, err = x.repo.putSegment(ctx, plain)
+	return g, err
 }
 
 // replacement is the entry by which new segments take the place of one, or of none. It is written as a

@@ -54,19 +54,40 @@ func openSegment(keys *seal.Keys, sealed []byte) ([]byte, error) {
 
 // storeSegment stores the segment that new packs call for, or returns nil.
 func (r *Repository) storeSegment(ctx context.Context, added []journal.Added) (g *gathered, stored int64, err error) {
-	g, sealed, err := r.gather(added)
+	g, plain, err := r.gather(added)
 	if err != nil || g == nil {
 		return nil, 0, err
 	}
-	return g, int64(len(sealed)), r.createSegment(ctx, g.info.Name, sealed)
+	if g.info, err = r.putSegment(ctx, plain); err != nil {
+		return nil, 0, err
+	}
+	return g, g.info.Size, nil
 }
 
-func (r *Repository) createSegment(ctx context.Context, name blob.Hash, sealed []byte) error {
-	err := r.bucket.Create(ctx, journal.SegmentName(name), sealed)
-	if err != nil && !errors.Is(err, storage.ErrExists) { // its name is the hash of its bytes
-		return fmt.Errorf("store index segment: %w", err)
+// putSegment stores a segment. The same tables give the same name, which may have been given up, or under
+// which something else may lie: damaged bytes, or what somebody has planted. That is not replaced; some more
+// padding gives another name.
+func (r *Repository) putSegment(ctx context.Context, plain []byte) (info journal.SegmentInfo, err error) {
+	for more := 0; ; more++ {
+		sealed := sealSegmentAgain(r.keys, plain, more)
+		info = journal.SegmentInfo{Name: seal.HashOf(sealed), Size: int64(len(sealed))}
+		givenUp := false
+		r.journal.View(func(s *journal.State) { givenUp = s.IsGivenUp(info.Name) })
+		if givenUp {
+			continue
+		}
+		err := r.bucket.Create(ctx, journal.SegmentName(info.Name), sealed)
+		if errors.Is(err, storage.ErrExists) {
+			_, err = r.fetchSegment(ctx, info)
+			if errors.Is(err, ErrDamaged) {
+				continue
+			}
+		}
+		if err != nil {
+			return info, fmt.Errorf("store index segment: %w", err)
+		}
+		return info, nil
 	}
-	return nil
 }
 
 // gathered is a new segment, and the packs whose tables are in it.
@@ -76,7 +97,7 @@ type gathered struct {
 }
 
 // gather makes a segment of the tables of new packs and of all loose ones, when there are enough of
-// them. It returns nil when they may stay where they are.
+// them, and its bytes. It returns nil when they may stay where they are.
 func (r *Repository) gather(added []journal.Added) (*gathered, []byte, error) {
 	var tables []index.Table
 	rows := 0
@@ -109,10 +130,9 @@ func (r *Repository) gather(added []journal.Added) (*gathered, []byte, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("make index segment: %w", err)
 	}
-	sealed := sealSegment(r.keys, plain)
-	g := &gathered{info: journal.SegmentInfo{Name: seal.HashOf(sealed), Size: int64(len(sealed))}, packs: map[blob.Hash]bool{}}
+	g := &gathered{packs: map[blob.Hash]bool{}}
 	for _, t := range tables {
 		g.packs[t.Pack] = true
 	}
-	return g, sealed, nil
+	return g, plain, nil
 }

@@ -42,7 +42,7 @@ func (p *pruning) drop(ctx context.Context) error {
 		}
 		if m := p.plan.merge; m != nil {
 			prune.Segments = m.replaced
-			if len(m.sealed) > 0 {
+			if len(m.packs) > 0 {
 				e.Segments = []journal.SegmentAdded{journal.SegmentAdded(m.info)}
 			}
 		}
