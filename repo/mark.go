@@ -142,11 +142,7 @@ func (m *marking) markOne(ref blob.Ref) (good []found, before bool, err error) {
 
 // recorded adds the packs that are said to have had a copy of a blob, though no index knows it any more.
 func (m *marking) recorded(ref blob.Ref, in *journal.Packs) {
-	for _, c := range m.state.Damaged {
-		if c.Blob == ref {
-			in.Add(c.Pack)
-		}
-	}
+	in.AddMany(m.state.DamagedIn(ref))
 }
 
 func (m *marking) isDamaged(id blob.ID, l index.Location) bool {

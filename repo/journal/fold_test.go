@@ -240,8 +240,13 @@ func TestDamageOfAWholePackIsThatOfItsBlobs(t *testing.T) {
 			t.Errorf("%v in pack %d is damaged: %v, want %v", c.Blob, c.Pack, !want, want)
 		}
 	}
-	s = folded(t, add(1), Entry{Damaged: []Copy{{Pack: 0}}}, prune(1, 3, Prune{Retire: NewPacks(0)}), prune(2, 4, Prune{Drop: NewPacks(0)}))
-	if len(s.Damaged) > 0 {
+	if in := s.DamagedIn(one); len(in) != 1 || in[0] != 1 || len(s.DamagedIn(other)) > 0 {
+		t.Errorf("%v by itself is damaged in packs %v, want pack 1", one, in)
+	}
+	damaged := []Copy{{Pack: 0}, {Blob: one, Pack: 0}, {Blob: other, Pack: 0}}
+	s = folded(t, add(1), Entry{Damaged: damaged[1:]}, Entry{Damaged: damaged[:1]},
+		prune(1, 4, Prune{Retire: NewPacks(0)}), prune(2, 5, Prune{Drop: NewPacks(0)}))
+	if len(s.Damaged) > 0 || len(s.DamagedIn(one)) > 0 {
 		t.Error("the damage of a dropped pack is still in the state")
 	}
 }
@@ -276,5 +281,26 @@ func TestStateOfOtherRulesIsNotUsed(t *testing.T) {
 	}
 	if _, err := DecodeState(data); !errors.Is(err, ErrRules) {
 		t.Errorf("decoded: %v, want ErrRules", err)
+	}
+}
+
+func TestStateThatNoFoldHasMadeIsRefused(t *testing.T) {
+	for name, spoil := range map[string]func(*State){
+		"a segment of an unknown pack":     func(s *State) { s.Segments = []SegmentInfo{{Packs: NewPacks(0, 1)}} },
+		"a segment of no packs":            func(s *State) { s.Segments = []SegmentInfo{{}} },
+		"damage in an unknown pack":        func(s *State) { s.Damaged = []Copy{{Pack: 1}} },
+		"a snapshot on an unknown pack":    func(s *State) { s.Snapshots[0].Refs = NewPacks(1) },
+		"a snapshot live and forgotten":    func(s *State) { s.Forgotten = []Forgotten{{Live: s.Snapshots[0]}} },
+		"a forgotten one on unknown packs": func(s *State) { s.Forgotten = []Forgotten{{Live: Live{Snapshot: Snapshot{Refs: NewPacks(9)}}}} },
+	} {
+		s := folded(t, add(1), relying(1, Snapshot{Refs: NewPacks(0)}))
+		spoil(s)
+		data, err := s.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := DecodeState(data); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: decoded with %v, want ErrDamaged", name, err)
+		}
 	}
 }

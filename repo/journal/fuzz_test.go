@@ -135,6 +135,7 @@ func mustSurvive(t *testing.T, s *State) {
 	}
 }
 
+// What opens as a state, from a cache or a planted checkpoint, is stored again as it is, and a fold goes on from it.
 func FuzzDecodeState(f *testing.F) {
 	empty, err := (&State{Rules: rules}).Encode()
 	if err != nil {
@@ -149,8 +150,18 @@ func FuzzDecodeState(f *testing.F) {
 	f.Add(append(data, 0, 0, 0))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		formattest.Bounded(t, amplified*len(data), func() {
-			if s, err := DecodeState(data); err == nil {
-				mustSurvive(t, s)
+			s, err := DecodeState(data)
+			if err != nil {
+				return
+			}
+			mustSurvive(t, s)
+			s.OfUID("some")
+			for _, e := range fullEntries() {
+				next := Stored{Entry: e}
+				next.Seq, next.Prev = s.Next, s.Head
+				if err := s.Apply(&next); err != nil {
+					t.Fatalf("the state does not move past an entry: %v", err)
+				}
 			}
 		})
 	})

@@ -16,6 +16,8 @@ type places struct {
 	uids    map[string]SnapshotID // of Backups that have a snapshot, live or forgotten
 	givenUp map[blob.Hash]int64   // GivenUp by name
 	damaged map[Copy]struct{}     // Damaged as a set
+
+	damagedIn map[blob.Ref][]uint32 // Damaged by blob, but for whole packs
 }
 
 // findPlaces makes the places of a state that was decoded or is new.
@@ -23,7 +25,7 @@ func (s *State) findPlaces() {
 	s.at = places{
 		packs: make(map[blob.Hash]uint32, len(s.Packs)),
 		live:  map[SnapshotID]int{}, gone: map[SnapshotID]int{}, uids: map[string]SnapshotID{},
-		givenUp: map[blob.Hash]int64{}, damaged: map[Copy]struct{}{},
+		givenUp: map[blob.Hash]int64{},
 	}
 	for i, p := range s.Packs {
 		s.at.packs[p.Name] = uint32(i)
@@ -31,9 +33,7 @@ func (s *State) findPlaces() {
 	for _, g := range s.GivenUp {
 		s.at.givenUp[g.Name] = g.Time
 	}
-	for _, c := range s.Damaged {
-		s.at.damaged[c] = struct{}{}
-	}
+	s.placeDamage()
 	s.placeLive()
 	s.placeForgotten()
 }
@@ -51,6 +51,20 @@ func (s *State) placeForgotten() {
 	for i, f := range s.Forgotten {
 		s.at.gone[f.ID] = i
 		s.noteUID(f.Live)
+	}
+}
+
+func (s *State) placeDamage() {
+	s.at.damaged, s.at.damagedIn = map[Copy]struct{}{}, map[blob.Ref][]uint32{}
+	for _, c := range s.Damaged {
+		s.noteDamage(c)
+	}
+}
+
+func (s *State) noteDamage(c Copy) {
+	s.at.damaged[c] = struct{}{}
+	if c.Blob != (blob.Ref{}) {
+		s.at.damagedIn[c.Blob] = append(s.at.damagedIn[c.Blob], c.Pack)
 	}
 }
 
@@ -134,7 +148,7 @@ func (s *State) giveUp(names []blob.Hash, at int64) {
 func (s *State) damage(copies []Copy) {
 	for _, c := range copies {
 		if !s.IsDamaged(c) {
-			s.at.damaged[c] = struct{}{}
+			s.noteDamage(c)
 			s.Damaged = append(s.Damaged, c)
 		}
 	}
@@ -145,12 +159,8 @@ func (s *State) forgetDamage(dropped *Packs) {
 	if dropped == nil || len(s.Damaged) == 0 {
 		return
 	}
-	s.Damaged = slices.DeleteFunc(s.Damaged, func(c Copy) bool {
-		if dropped.Contains(c.Pack) {
-			delete(s.at.damaged, c)
-		}
-		return dropped.Contains(c.Pack)
-	})
+	s.Damaged = slices.DeleteFunc(s.Damaged, func(c Copy) bool { return dropped.Contains(c.Pack) })
+	s.placeDamage()
 }
 
 // live returns the position of a live snapshot, or -1.

@@ -160,6 +160,10 @@ func (s *State) IsDamaged(c Copy) bool {
 	return single || whole
 }
 
+// DamagedIn returns the packs whose copy of a blob was by itself found to be bad, also where no index knows of that
+// copy any more. The caller must not change them.
+func (s *State) DamagedIn(ref blob.Ref) []uint32 { return s.at.damagedIn[ref] }
+
 // IsGivenUp reports whether an object was given up, so that no entry may add it any more.
 func (s *State) IsGivenUp(name blob.Hash) bool {
 	_, ok := s.at.givenUp[name]
@@ -214,13 +218,48 @@ func DecodeState(data []byte) (*State, error) {
 	if s.Rules != rules {
 		return nil, fmt.Errorf("decode state: folded by rules %d, these are %d: %w", s.Rules, rules, ErrRules)
 	}
-	for _, g := range s.Segments {
-		if g.Packs == nil || g.Packs.Validate() != nil {
-			return nil, fmt.Errorf("decode state: segment %s covers no set of packs: %w", g.Name.Short(), ErrDamaged)
-		}
+	if err := s.consistent(); err != nil {
+		return nil, fmt.Errorf("decode state: %w: %w", err, ErrDamaged)
 	}
 	s.findPlaces()
 	return s, nil
+}
+
+// consistent reports why a state that was decoded cannot be one that a fold has made: what it says of packs
+// is said of packs that it has, and nothing is in it twice.
+func (s *State) consistent() error {
+	known := func(set *Packs) bool {
+		return set == nil || set.Validate() == nil && (set.IsEmpty() || int(set.Maximum()) < len(s.Packs))
+	}
+	for _, g := range s.Segments {
+		if g.Packs == nil || !known(g.Packs) {
+			return fmt.Errorf("segment %s covers unknown packs", g.Name.Short())
+		}
+	}
+	for _, c := range s.Damaged {
+		if int(c.Pack) >= len(s.Packs) {
+			return fmt.Errorf("damage in pack %d of %d", c.Pack, len(s.Packs))
+		}
+	}
+	seen := map[SnapshotID]bool{}
+	sound := func(l *Live) error {
+		if seen[l.ID] || !known(l.Refs) {
+			return fmt.Errorf("snapshot %v is there twice, or relies on unknown packs", l.ID)
+		}
+		seen[l.ID] = true
+		return nil
+	}
+	for i := range s.Snapshots {
+		if err := sound(&s.Snapshots[i]); err != nil {
+			return err
+		}
+	}
+	for i := range s.Forgotten {
+		if err := sound(&s.Forgotten[i].Live); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // NewPacks returns a set of pack numbers.
