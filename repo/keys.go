@@ -25,6 +25,11 @@ var (
 	ErrLastSlot = errors.New("it is the last key slot")
 	// ErrTooManySlots means that the repository has as many slots as it may have.
 	ErrTooManySlots = errors.New("too many key slots")
+	// ErrNoSlots means that the bucket shows no key slot of a repository: they were deleted, or the list
+	// that it gave does not show them yet.
+	ErrNoSlots = errors.New("no key slot is listed, though there is a repository")
+	// ErrPlanted means that there are more slots than a repository has.
+	ErrPlanted = errors.New("there are more than a repository has, so somebody may have planted some")
 )
 
 // Slot is a key slot: the master key, sealed for one password, public key or KMS key.
@@ -55,14 +60,14 @@ type SlotOptions struct {
 	Label        string // of at most seal.MaxLabel bytes; only who opens the repository sees it
 }
 
-// Slots lists the key slots. There may be more than it lists, which are not looked at: then somebody has
-// planted some, since none are added beyond the bound.
+// Slots lists the key slots, the oldest first. There may be more than it lists, which are not looked at:
+// then somebody has planted some, since none are added beyond the bound.
 func (r *Repository) Slots(ctx context.Context) (slots []Slot, more bool, err error) {
-	all, more, err := listSlots(ctx, r.bucket)
+	all, err := listSlots(ctx, r.bucket)
 	if err != nil {
 		return nil, false, err
 	}
-	for _, l := range all {
+	for _, l := range all.oldest {
 		file, err := l.read(ctx, r.bucket)
 		if err != nil {
 			return nil, false, err
@@ -71,7 +76,7 @@ func (r *Repository) Slots(ctx context.Context) (slots []Slot, more bool, err er
 			slots = append(slots, r.describe(l, file))
 		}
 	}
-	return slots, more, nil
+	return slots, all.more(), nil
 }
 
 func (r *Repository) describe(l listed, file []byte) Slot {

@@ -3,7 +3,6 @@ package repo
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"strings"
 	"sync/atomic"
@@ -271,63 +270,6 @@ func TestSlotWithAnotherMasterKeyIsPassedOver(t *testing.T) {
 	}
 	if err != nil || vouched != 2 || len(slots) != planted+2 {
 		t.Errorf("%d slots, %d of them vouched for, %v; want %d and 2", len(slots), vouched, err, planted+2)
-	}
-}
-
-// plantPasswords plants slots that are tried before the repository's own.
-func plantPasswords(t *testing.T, b storage.Bucket, own blob.Hash, count int) {
-	t.Helper()
-	to, err := seal.PasswordRecipient("the attacker's", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for count > 0 {
-		file, err := seal.SealSlot(seal.NewMaster(), seal.NewRepositoryID(), to)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if name := (slotName{id: seal.HashOf(file)}); bytes.Compare(name.id[:], own[:]) < 0 {
-			plant(t, b, name.String(), file)
-			count--
-		}
-	}
-}
-
-func TestPlantedSlotsCostAtMostSoMuch(t *testing.T) {
-	ctx := context.Background()
-	b := mem.New()
-	initialise(t, b)
-	r := reopen(t, b, "")
-	plantPasswords(t, b, r.slot, maxPasswordSlots-1)
-	if err := func() error { _, err := Open(ctx, b, OpenOptions{Password: password}); return err }(); err != nil {
-		t.Errorf("with %d slots for passwords: %v", maxPasswordSlots, err)
-	}
-	plantPasswords(t, b, r.slot, 1)
-	if _, err := Open(ctx, b, OpenOptions{Password: password}); !errors.Is(err, ErrWrongKey) {
-		t.Errorf("with one slot for passwords more: %v, want ErrWrongKey", err)
-	}
-	large := make([]byte, 1<<20)
-	_, _ = rand.Read(large)
-	plant(t, b, slotName{id: seal.HashOf(large)}.String(), large)
-	for i := range byte(200) {
-		plant(t, b, slotName{id: blob.Hash{i, 1}}.String(), []byte{i})
-	}
-	var read, most atomic.Int64
-	_, err := Open(ctx, b.View(func(_ context.Context, op mem.Op) mem.Fault {
-		if op.Kind == mem.Get && strings.HasPrefix(op.Name, keyFolder) {
-			read.Add(1)
-			most.Store(max(most.Load(), op.Length))
-		}
-		return mem.Fault{}
-	}), OpenOptions{Password: password})
-	if !errors.Is(err, ErrWrongKey) || !strings.Contains(err.Error(), "planted") {
-		t.Errorf("with 200 slots more: %v, want ErrWrongKey that tells of them", err)
-	}
-	if read.Load() > maxSlots || most.Load() > seal.MaxSlot+1 {
-		t.Errorf("%d slots were read, up to %d bytes of each", read.Load(), most.Load())
-	}
-	if _, err := r.AddSlot(ctx, SlotOptions{Password: "one more"}); !errors.Is(err, ErrTooManySlots) {
-		t.Errorf("adding one more: %v, want ErrTooManySlots", err)
 	}
 }
 

@@ -1,10 +1,12 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -21,10 +23,16 @@ const keyFolder = "keys/"
 // How many key slots a repository has at most, and how many of them for passwords. Whoever can write
 // to the bucket can plant slots, and each that is tried costs a request or, for a password, up to some
 // seconds and 1 GiB of memory. Who opens gives up beyond these bounds; who adds keeps to them.
+//
+// What counts are the oldest slots by the clock of the store: a planted one is younger than the
+// repository's own, and as long as nobody adds one beyond these bounds, it stays behind them.
 const (
 	maxSlots         = 64
 	maxPasswordSlots = 8
 )
+
+// maxListed bounds the names that are looked at to find the oldest slots, and so the requests for it.
+const maxListed = 50_000
 
 // slotName is the name of a slot's object, taken apart.
 type slotName struct {
@@ -47,24 +55,50 @@ func parseSlotName(name string) (n slotName, ok bool) {
 	if labelled {
 		n.label, bad = hex.DecodeString(label)
 	}
-	return n, err == nil && bad == nil && n.String() == name
+	sized := len(n.label) == 0 || len(n.label) == seal.MaxLabel+seal.Overhead
+	return n, err == nil && bad == nil && sized && n.String() == name
 }
 
-// listSlots lists the slots of a repository, up to maxSlots, and tells whether there are more.
-func listSlots(ctx context.Context, b storage.Bucket) (all []listed, tooMany bool, err error) {
-	count := 0
+// slotList is what a list shows of the slots of a repository.
+type slotList struct {
+	oldest []listed // at most maxSlots of them, the oldest first
+	count  int      // all of them, as far as names were looked at
+	cut    bool     // there are more names than that
+}
+
+// more reports whether there are slots beyond the oldest.
+func (l slotList) more() bool { return l.cut || l.count > len(l.oldest) }
+
+// trim forgets all but the oldest slots.
+func (l *slotList) trim() {
+	slices.SortFunc(l.oldest, func(a, b listed) int {
+		return cmp.Or(a.ModTime.Compare(b.ModTime), strings.Compare(a.Name, b.Name))
+	})
+	l.oldest = l.oldest[:min(len(l.oldest), maxSlots)]
+}
+
+// listSlots lists the slots of a repository. What cannot be one by its name or size is passed over.
+func listSlots(ctx context.Context, b storage.Bucket) (l slotList, err error) {
+	names := 0
 	for info, err := range b.List(ctx, keyFolder, "") {
 		if err != nil {
-			return nil, false, fmt.Errorf("list key slots of %s: %w", b, err)
+			return l, fmt.Errorf("list key slots of %s: %w", b, err)
 		}
-		if count++; count > maxSlots {
-			return all, true, nil
+		if names++; names > maxListed {
+			l.cut = true
+			break
 		}
-		if name, ok := parseSlotName(info.Name); ok {
-			all = append(all, listed{info, name})
+		name, ok := parseSlotName(info.Name)
+		if !ok || info.Size > seal.MaxSlot {
+			continue
+		}
+		l.count++
+		if l.oldest = append(l.oldest, listed{info, name}); len(l.oldest) == 2*maxSlots {
+			l.trim()
 		}
 	}
-	return all, false, nil
+	l.trim()
+	return l, nil
 }
 
 // listed is a slot as a list shows it.
@@ -99,11 +133,15 @@ type unlocker struct {
 	repository seal.RepositoryID
 	known      string // fingerprint that the master key must have; empty: not known
 
-	broken    int         // slots that are none
-	passwords int         // slots that the password was tried on
-	foreign   seal.Master // a key that a slot gave, and that is not this repository's
-	found     bool        // such a one was met
-	trouble   error       // of a keeper that did not answer
+	listed    slotList
+	broken    int // slots that are none
+	passwords int // slots that the password was tried on
+
+	passedOver int // slots for passwords that it was not tried on any more
+
+	foreign seal.Master // a key that a slot gave, and that is not this repository's
+	found   bool        // such a one was met
+	trouble error       // of a keeper that did not answer
 }
 
 // unlock finds the slot that the user's password, identity or keeper opens.
@@ -119,14 +157,17 @@ func unlock(ctx context.Context, b storage.Bucket, id seal.RepositoryID, known s
 			return unlocked{}, err
 		}
 	}
-	slots, tooMany, err := listSlots(ctx, b)
-	if err != nil {
+	var err error
+	if u.listed, err = listSlots(ctx, b); err != nil {
 		return unlocked{}, err
 	}
-	for _, l := range slots {
+	for _, l := range u.listed.oldest {
 		file, err := l.read(ctx, b)
 		if err != nil {
 			return unlocked{}, err
+		}
+		if file == nil {
+			continue
 		}
 		if seal.HashOf(file) != l.slot.id {
 			u.broken++
@@ -139,7 +180,7 @@ func unlock(ctx context.Context, b storage.Bucket, id seal.RepositoryID, known s
 		ours := known == master.Fingerprint()
 		if known == "" {
 			ours = true
-			if len(slots) > 1 { // of a single one the journal itself tells soon enough
+			if u.listed.count > 1 { // of a single one the journal itself tells soon enough
 				ours, err = opensJournal(ctx, b, seal.Derive(master, id))
 			}
 		}
@@ -151,7 +192,7 @@ func unlock(ctx context.Context, b storage.Bucket, id seal.RepositoryID, known s
 		}
 		u.foreign, u.found = master, true
 	}
-	return unlocked{}, fmt.Errorf("open %s: %w", b, u.refusal(len(slots), tooMany))
+	return unlocked{}, fmt.Errorf("open %s: %w", b, u.refusal())
 }
 
 // try opens one slot with what fits its kind.
@@ -174,7 +215,11 @@ func (u *unlocker) try(ctx context.Context, file []byte) (master seal.Master, ok
 		}
 		return master, err == nil && of == u.repository
 	case seal.PasswordSlot:
-		if u.password != nil && u.passwords < maxPasswordSlots {
+		switch {
+		case u.password == nil:
+		case u.passwords == maxPasswordSlots:
+			u.passedOver++
+		default:
 			u.passwords++
 			identities = []age.Identity{u.password}
 		}
@@ -190,8 +235,11 @@ func (u *unlocker) try(ctx context.Context, file []byte) (master seal.Master, ok
 }
 
 // refusal is why no slot opened.
-func (u *unlocker) refusal(slots int, tooMany bool) error {
-	const planted = "there are more than a repository has, so somebody may have planted some"
+func (u *unlocker) refusal() error {
+	tried, of := len(u.listed.oldest), ""
+	if u.listed.cut {
+		of = "the first "
+	}
 	switch {
 	case u.found && u.known != "":
 		return fmt.Errorf("fingerprint is %s: %w", u.foreign.Fingerprint(), ErrFingerprint)
@@ -199,12 +247,14 @@ func (u *unlocker) refusal(slots int, tooMany bool) error {
 		return fmt.Errorf("%w: %w", ErrUnproven, ErrDamaged)
 	case u.trouble != nil:
 		return u.trouble
-	case slots == u.broken && !tooMany:
-		return fmt.Errorf("none of its %d key slots is intact: %w: %w", slots, ErrIrreplaceable, ErrDamaged)
-	case tooMany:
-		return fmt.Errorf("%w any of the first %d key slots; %s", ErrWrongKey, maxSlots, planted)
+	case u.listed.more() || u.passedOver > 0:
+		return fmt.Errorf("%w any of the key slots that were tried, the oldest of %s%d: %w", ErrWrongKey, of, u.listed.count, ErrPlanted)
+	case tried == 0:
+		return ErrNoSlots
+	case tried == u.broken:
+		return fmt.Errorf("none of its %d key slots is intact: %w: %w", tried, ErrIrreplaceable, ErrDamaged)
 	}
-	return fmt.Errorf("%w any of %d key slots", ErrWrongKey, slots)
+	return fmt.Errorf("%w any of %d key slots", ErrWrongKey, tried)
 }
 
 // opensJournal reports whether entry 0, if there is one yet, opens under the keys.

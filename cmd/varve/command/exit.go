@@ -112,6 +112,8 @@ func causes() []cause {
 		{repo.ErrTooManySlots, exitPrecondition, "varve key list shows them, and varve key remove takes one away"},
 		{repo.ErrUnproven, exitDamaged, unprovenHint},
 		{repo.ErrFingerprint, exitWrongKey, "somebody may have put another repository in the place of yours"},
+		{repo.ErrPlanted, exitWrongKey, "open it by an older key slot, or remove those that were planted, the newest first, by the store's own means"},
+		{repo.ErrNoSlots, exitUnreachable, "a list may lag behind what is stored, so try again; if it stays so, put keys/ back from a copy of the bucket"},
 		{repo.ErrWrongKey, exitWrongKey, "check --password-file, and that this is the repository you mean; an altered varve.json looks like this, too"},
 		{seal.ErrWrongKey, exitWrongKey, ""},
 		{seal.ErrNoKey, exitWrongKey, "the recovery key reads it"},

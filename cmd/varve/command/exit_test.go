@@ -33,6 +33,8 @@ func TestExitCodesTellWhatTheErrorIs(t *testing.T) {
 		{fmt.Errorf("%w among those that can be read: %w", snapshot.ErrNotFound, repo.ErrDamaged), 4},
 		{repo.ErrWrongKey, 5},
 		{repo.ErrFingerprint, 5},
+		{fmt.Errorf("%w: %w", repo.ErrWrongKey, repo.ErrPlanted), 5},
+		{repo.ErrNoSlots, 6},
 		{storage.ErrNoBucket, 6},
 		{kube.ErrUnreachable, 6},
 		{kube.ErrForbidden, 6},
