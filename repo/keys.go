@@ -58,6 +58,9 @@ type SlotOptions struct {
 	Recipient    age.Recipient
 	Keeper       seal.Keeper
 	Label        string // of at most seal.MaxLabel bytes; only who opens the repository sees it
+
+	// Before, if there is one, is told the new slot's ID before the slot is stored. Its error prevents that.
+	Before func(id blob.Hash) error
 }
 
 // Slots lists the key slots, the oldest first. There may be more than it lists, which are not looked at:
@@ -94,7 +97,8 @@ func (r *Repository) describe(l listed, file []byte) Slot {
 	return s
 }
 
-// AddSlot seals the master key for one more. A crash leaves the slot whole or not there.
+// AddSlot seals the master key for one more. A crash leaves the slot whole or not there. Who makes a key
+// and shows it does so in Before: a slot whose key nobody has would count as one that opens.
 func (r *Repository) AddSlot(ctx context.Context, o SlotOptions) (Slot, error) {
 	var refused error
 	r.journal.View(func(s *journal.State) { refused = refuse(s, true) })
@@ -118,6 +122,11 @@ func (r *Repository) AddSlot(ctx context.Context, o SlotOptions) (Slot, error) {
 	file, err := r.sealSlot(ctx, o)
 	if err != nil {
 		return Slot{}, err
+	}
+	if o.Before != nil {
+		if err := o.Before(seal.HashOf(file)); err != nil {
+			return Slot{}, err
+		}
 	}
 	name, err := storeSlot(ctx, r.bucket, r.keys, file, o.Label)
 	if err != nil {

@@ -273,6 +273,43 @@ func TestSlotWithAnotherMasterKeyIsPassedOver(t *testing.T) {
 	}
 }
 
+// A slot whose key nobody has would count as one that opens, so it must not outlive its maker.
+func TestKeyIsShownBeforeItsSlotIsStored(t *testing.T) {
+	ctx := context.Background()
+	b, r := newRepository(t)
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := func() (n int) {
+		slots, _, err := r.Slots(ctx)
+		if err != nil {
+			t.Error(err)
+		}
+		return len(slots)
+	}
+	unseen := errors.New("nobody has seen it")
+	o := SlotOptions{Recipient: identity.Recipient(), Before: func(blob.Hash) error { return unseen }}
+	if _, err := r.AddSlot(ctx, o); !errors.Is(err, unseen) || count() != 1 {
+		t.Errorf("a key that could not be shown: %v, and %d slots", err, count())
+	}
+	var told blob.Hash
+	o.Before = func(id blob.Hash) error {
+		told = id
+		if count() != 1 {
+			t.Error("the slot is stored before its key is shown")
+		}
+		return nil
+	}
+	slot, err := r.AddSlot(ctx, o)
+	if err != nil || slot.ID != told {
+		t.Errorf("slot %v was added, %v; %v was told", slot.ID, err, told)
+	}
+	if _, err := Open(ctx, b, OpenOptions{Identities: []age.Identity{identity}}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestInterruptedRepositoryWithSeveralSlotsStillBegins(t *testing.T) {
 	ctx := context.Background()
 	b, r := newRepository(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -239,8 +240,9 @@ func (a *app) keyRecovery() *cobra.Command {
 	return &cobra.Command{
 		Use:   "recovery",
 		Short: "Make a recovery key, to be kept offline",
-		Long: `Make a recovery key, add a slot for it, and print it. It is shown this once and stored nowhere: print it
-on paper, or write it to a medium that you put away where the backups are not.
+		Long: `Make a recovery key, print it, and add a slot for it. It is shown this once and stored nowhere: print it
+on paper, or write it to a medium that you put away where the backups are not. The key comes first, so that no
+slot is without its key; it is good when the command has ended well.
 
 What is printed is a file for --identity-file, and for the age command as well. The key is hybrid: a
 copy of the bucket that somebody takes today stays closed to a quantum computer of tomorrow.`,
@@ -253,30 +255,51 @@ copy of the bucket that somebody takes today stays closed to a quantum computer 
 	}
 }
 
+// makeRecovery shows the key before there is a slot for it. Whoever is killed in between has a key that
+// opens nothing, and sees that when he tries it. The other way round there would be a slot that looks as
+// good as any and whose key nobody has.
 func (a *app) makeRecovery(ctx context.Context, s *session) error {
 	identity, to, err := seal.NewIdentity()
 	if err != nil {
 		return err
 	}
-	slot, err := s.AddSlot(ctx, repo.SlotOptions{Recipient: to, Label: "recovery"})
+	shown := false
+	show := func(slot blob.Hash) error {
+		shown = true
+		r := recovered{slot, s.ID().String(), s.Fingerprint(), time.Now().UTC(), identity}
+		if err := a.show(r, func(t *sheet) { writeRecovery(t, r) }); err != nil {
+			return err
+		}
+		return synced(a.Stdout)
+	}
+	_, err = s.AddSlot(ctx, repo.SlotOptions{Recipient: to, Label: "recovery", Before: show})
+	if err != nil && shown {
+		err = failure{err: err, hint: "throw away what was printed, unless varve repo info --identity-file FILE opens the repository by it"}
+	}
+	if err == nil && a.output == asTable {
+		a.note("\nThe key opens the repository from now on. It is shown once and stored nowhere. Put it where\n" +
+			"the backups are not, and try it: varve repo info --identity-file FILE")
+	}
+	return err
+}
+
+func writeRecovery(t *sheet, r recovered) {
+	t.line("# Recovery key of a Varve repository. Keep it offline; who has it reads every backup.")
+	t.line("# Repository:  %s", r.Repository)
+	t.line("# Fingerprint: %s", r.Fingerprint)
+	t.line("# Slot:        %s, %s", short(r.Slot.String()), moment(r.Created))
+	t.line("# To use it:   varve repo info --repo URL --identity-file THIS-FILE --fingerprint FINGERPRINT")
+	t.line("%s", r.Identity)
+}
+
+// synced sees to it that what was written outlives a power cut, if it went into a file.
+func synced(f *os.File) error {
+	info, err := f.Stat()
+	if err == nil && info.Mode().IsRegular() {
+		err = f.Sync()
+	}
 	if err != nil {
-		return err
-	}
-	r := recovered{slot.ID, s.ID().String(), s.Fingerprint(), time.Now().UTC(), identity}
-	err = a.show(r, func(t *sheet) {
-		t.line("# Recovery key of a Varve repository. Keep it offline; who has it reads every backup.")
-		t.line("# Repository:  %s", r.Repository)
-		t.line("# Fingerprint: %s", r.Fingerprint)
-		t.line("# Slot:        %s, %s", short(r.Slot.String()), moment(r.Created))
-		t.line("# To use it:   varve repo info --repo URL --identity-file THIS-FILE --fingerprint FINGERPRINT")
-		t.line("%s", r.Identity)
-	})
-	if err != nil { // a key that nobody has seen opens nothing
-		return errors.Join(err, s.RemoveSlot(context.WithoutCancel(ctx), slot.ID, false))
-	}
-	if a.output == asTable {
-		a.note("\nThis is shown once and stored nowhere. Put it where the backups are not, and try it:\n" +
-			"varve repo info --identity-file FILE")
+		return fmt.Errorf("write the result: %w", err)
 	}
 	return nil
 }
