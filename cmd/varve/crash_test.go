@@ -44,7 +44,6 @@ func scenarios() []scenario {
 		name:    "init",
 		history: func(p place) { p.fill("one", 1) },
 		command: func(place) []string { return []string{"repo", "init"} },
-		again:   isThere,
 	}, {
 		name:    "first backup",
 		history: func(p place) { p.fill("one", 1); p.varve("repo", "init") },
@@ -60,7 +59,6 @@ func scenarios() []scenario {
 		history: twoBackups,
 		command: func(place) []string { return []string{"snapshot", "forget", "one"} },
 		takes:   []string{"one"},
-		again:   isForgotten,
 	}, {
 		name: "prune",
 		history: func(p place) { // that leaves packs of nobody, after one prune that only found them
@@ -151,24 +149,6 @@ func flip(name string) error {
 
 // prune takes away at once all that it can.
 var prune = []string{"repo", "prune", "--grace", "0", "--orphan-age", "0", "--max-drop", "100%"}
-
-// isThere takes the answer of a repeated init that there is a repository, if it opens: then the first one
-// did its work and could not say so.
-func isThere(p place, failure error) error {
-	if !strings.Contains(failure.Error(), "there is a repository") {
-		return failure
-	}
-	_, err := p.run("repo", "info")
-	return err
-}
-
-// isForgotten takes the answer of a repeated forget that there is nothing to do.
-func isForgotten(_ place, failure error) error {
-	if strings.Contains(failure.Error(), "the snapshot is forgotten since") {
-		return nil
-	}
-	return failure
-}
 
 // isIncomplete takes the answer of a repair that it did what it could.
 func isIncomplete(_ place, failure error) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/snapshot"
 )
@@ -34,7 +35,8 @@ func (a *app) snapshotForget() *cobra.Command {
 		Use:   "forget [SNAPSHOT...]",
 		Short: "Forget snapshots: those named, or those that no rule keeps",
 		Long: `Forget the snapshots that are named or, with rules, those that no rule keeps. To forget is not to delete:
-varve snapshot unforget brings a snapshot back, until varve repo prune has dropped what only it needed.
+varve snapshot unforget brings a snapshot back, until varve repo prune has dropped what only it needed. One that
+is named and forgotten already stays so.
 
 Rules count for each group of snapshots by itself: those that one schedule made of one cluster, and what no
 schedule made, by its plan, which is what was asked for but the name. Of a group, the newest complete snapshot is
@@ -110,11 +112,18 @@ func (f *forgetFlags) resolve(c *cobra.Command, args []string) (err error) {
 	return nil
 }
 
-// forgetNamed forgets the snapshots that the words mean.
+// forgetNamed forgets the snapshots that the words mean. Those that are forgotten already it only tells of,
+// so that the command can be repeated.
 func (a *app) forgetNamed(ctx context.Context, s *session, words []string, f forgetFlags) error {
 	var which []journal.Forget
+	report := forgetReport{DryRun: f.dryRun, named: true}
 	for _, word := range words {
 		l, err := locateLive(ctx, s, word)
+		if errors.Is(err, repo.ErrForgotten) {
+			a.note(printable(err.Error()))
+			report.Already++
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -122,7 +131,6 @@ func (a *app) forgetNamed(ctx context.Context, s *session, words []string, f for
 			which = append(which, journal.Forget{ID: l.ID, Who: who(), Why: cmp.Or(f.why, "named on the command line")})
 		}
 	}
-	report := forgetReport{DryRun: f.dryRun, named: true}
 	for _, w := range which {
 		l, _ := s.Snapshot(w.ID)
 		fact := snapshot.Fact{ID: w.ID, Started: time.UnixMilli(l.Time), Held: l.Held}
@@ -237,6 +245,7 @@ type forgetReport struct {
 	DryRun    bool          `json:"dryRun"`
 	Kept      int           `json:"kept"`
 	Forgotten int           `json:"forgotten"`
+	Already   int           `json:"already"` // that were named, and forgotten before
 	Snapshots []decisionRow `json:"snapshots"`
 	decisions []snapshot.Decision
 	named     bool // so nothing is said of those that were not
@@ -319,6 +328,8 @@ func writeForget(t *sheet, r forgetReport) {
 		t.line("")
 	}
 	switch {
+	case r.named && !r.DryRun && r.Already > 0:
+		t.line("%s forgotten, %s already before", counted(r.Forgotten, "snapshot"), count(r.Already))
 	case r.named && !r.DryRun:
 		t.line("%s forgotten", counted(r.Forgotten, "snapshot"))
 	case r.DryRun:

@@ -1,12 +1,14 @@
 package command
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/varve-dev/varve/repo"
+	"github.com/varve-dev/varve/repo/storage"
 	"github.com/varve-dev/varve/repo/storage/dial"
 	"github.com/varve-dev/varve/repo/storage/meter"
 )
@@ -23,7 +25,8 @@ func (a *app) repoInit() *cobra.Command {
 		Use:   "init",
 		Short: "Make a repository",
 		Long: `Make a repository in an empty folder or bucket. The password comes from --password-file or is asked
-for twice. Weak passwords are refused.
+for twice. Weak passwords are refused. Where there is a repository already that the password opens, nothing is
+changed and the same is shown, so that the command can be repeated.
 
 What is printed is worth keeping where the backups are not: the fingerprint identifies the master key.
 Given as --fingerprint, it shows that nobody has put another repository in the place of yours.`,
@@ -44,7 +47,11 @@ Given as --fingerprint, it shows that nobody has put another repository in the p
 				return misnamed(url, refused(err))
 			}
 			defer func() { err = errors.Join(err, b.Close()) }()
-			if _, err := repo.Init(c.Context(), b, repo.InitOptions{Password: password, PasswordWork: a.PasswordWork}); err != nil {
+			_, err = repo.Init(c.Context(), b, repo.InitOptions{Password: password, PasswordWork: a.PasswordWork})
+			if errors.Is(err, repo.ErrExists) {
+				return a.showPresent(c.Context(), b, password, err)
+			}
+			if err != nil {
 				return err
 			}
 			// What was here before is gone, and the new one is meant.
@@ -52,7 +59,7 @@ Given as --fingerprint, it shows that nobody has put another repository in the p
 			if err != nil {
 				return err
 			}
-			return afterwards("the repository was made", a.showCreated(s))
+			return afterwards("the repository was made", a.showCreated(s, false))
 		},
 	}
 }
@@ -62,16 +69,34 @@ type created struct {
 	URL         string `json:"url"`
 	Repository  string `json:"repository"`
 	Fingerprint string `json:"fingerprint"`
+	Already     bool   `json:"already"` // it was there before
 }
 
-func (a *app) showCreated(s *session) error {
-	r := created{URL: s.URL(), Repository: s.ID().String(), Fingerprint: s.Fingerprint()}
+// showPresent shows the repository that is there already, if the password opens it: an earlier run has made
+// it, and could not say so perhaps. Otherwise the refusal to make one stands.
+func (a *app) showPresent(ctx context.Context, b storage.Bucket, password string, refusal error) error {
+	s, err := a.open(ctx, meter.New(b), repo.OpenOptions{Password: password})
+	if errors.Is(err, repo.ErrNoRepository) || errors.Is(err, repo.ErrWrongKey) {
+		return refusal
+	}
+	if err != nil {
+		return fmt.Errorf("there is a repository already: %w", err)
+	}
+	return a.showCreated(s, true)
+}
+
+func (a *app) showCreated(s *session, already bool) error {
+	r := created{URL: s.URL(), Repository: s.ID().String(), Fingerprint: s.Fingerprint(), Already: already}
 	err := a.show(r, func(t *sheet) {
 		t.row("Repository:", r.Repository)
 		t.row("Location:", name(r.URL))
 		t.row("Fingerprint:", r.Fingerprint)
 	})
-	if err == nil && a.output == asTable {
+	switch {
+	case err != nil || a.output != asTable:
+	case already:
+		a.note("\nIt is there already, and the password opens it. Nothing was changed.")
+	default:
 		fmt.Fprintln(a.Stderr, "\nKeep the password and the fingerprint where the backups are not.\n"+
 			"Without the password nobody reads them, not even you.")
 	}
