@@ -25,6 +25,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
+	"strings"
 
 	"filippo.io/age"
 	"github.com/zeebo/blake3"
@@ -72,6 +74,17 @@ func (m Master) Fingerprint() string {
 	blake3.DeriveKey("varve.dev 0 master fingerprint", m[:], sum[:])
 	text := hex.EncodeToString(sum[:])
 	return text[:8] + "-" + text[8:16] + "-" + text[16:24] + "-" + text[24:]
+}
+
+// ParseFingerprint returns a fingerprint as [Master.Fingerprint] writes it, whatever the case of its digits.
+func ParseFingerprint(s string) (string, error) {
+	groups := strings.Split(strings.ToLower(s), "-")
+	raw, err := hex.DecodeString(strings.Join(groups, ""))
+	shaped := len(groups) == 4 && !slices.ContainsFunc(groups, func(g string) bool { return len(g) != 8 })
+	if err != nil || len(raw) != 16 || !shaped {
+		return "", fmt.Errorf("%q is no fingerprint: that has four groups of eight hexadecimal digits, such as 0123abcd-4567cdef-89ab0123-cdef4567", s)
+	}
+	return strings.Join(groups, "-"), nil
 }
 
 // String hides the key from logs and messages.

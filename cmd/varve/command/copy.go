@@ -66,7 +66,7 @@ ends with 4.`,
 	flags.StringVar(&f.from.credentials.passwordFile, "from-password-file", "", "the `FILE` that holds its password (default $"+passwordVariable+", else ask)")
 	flags.StringVar(&f.from.credentials.identityFile, "from-identity-file", "", "the `FILE` that holds age identities which open it (default $"+identityVariable+")")
 	flags.StringVar(&f.from.credentials.kms, "from-kms", "", "the `URL` of the KMS key that opens it (default $"+keeperVariable+")")
-	flags.StringVar(&f.from.fingerprint, "from-fingerprint", "", "its master key's `FINGERPRINT`; another key is refused")
+	flags.Var(&f.from.fingerprint, "from-fingerprint", "its master key's `FINGERPRINT`; another key is refused")
 	flags.BoolVar(&f.all, "all", false, "copy every snapshot")
 	flags.Var(&f.latestPer, "latest-per", "copy the newest snapshot of each: cluster, schedule or name")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "find out what is missing, and read and store no contents")

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/varve-dev/varve/repo/seal"
 )
 
 // choice is a flag that takes one of some words. Its zero value is the first.
@@ -179,4 +181,20 @@ func (n *number) Set(s string) error {
 func cutPair(s string) (from, to string, ok bool) {
 	from, to, ok = strings.Cut(s, ":")
 	return from, to, ok && from != "" && to != "" && !strings.Contains(to, ":")
+}
+
+// fingerprint is a flag for that of a master key.
+type fingerprint string
+
+// String implements pflag.Value.
+func (f *fingerprint) String() string { return string(*f) }
+
+// Type implements pflag.Value.
+func (f *fingerprint) Type() string { return "FINGERPRINT" }
+
+// Set implements pflag.Value. What is empty is refused, since it would compare nothing.
+func (f *fingerprint) Set(s string) error {
+	text, err := seal.ParseFingerprint(s)
+	*f = fingerprint(text)
+	return err
 }

@@ -21,9 +21,10 @@ const repositoryVariable = "VARVE_REPOSITORY"
 
 // repositoryFlags say which repository is meant and how it is opened.
 type repositoryFlags struct {
-	url, fingerprint, cacheDir, stateDir string
-	credentials                          credentials
-	noCache, acceptRollback              bool
+	url, cacheDir, stateDir string
+	fingerprint             fingerprint
+	credentials             credentials
+	noCache, acceptRollback bool
 }
 
 func (f *repositoryFlags) add(c *cobra.Command) {
@@ -32,7 +33,7 @@ func (f *repositoryFlags) add(c *cobra.Command) {
 	flags.StringVar(&f.credentials.passwordFile, "password-file", "", "the `FILE` that holds the password (default $"+passwordVariable+", else ask)")
 	flags.StringVar(&f.credentials.identityFile, "identity-file", "", "the `FILE` that holds age identities, in place of a password (default $"+identityVariable+")")
 	flags.StringVar(&f.credentials.kms, "kms", "", "the `URL` of the KMS key, in place of a password, as given to key add (default $"+keeperVariable+")")
-	flags.StringVar(&f.fingerprint, "fingerprint", "", "the master key's `FINGERPRINT` as init showed it; another key is refused")
+	flags.Var(&f.fingerprint, "fingerprint", "the master key's `FINGERPRINT` as init showed it; another key is refused")
 	flags.StringVar(&f.cacheDir, "cache-dir", "", "the `FOLDER` of the local cache (default varve in the user's cache folder)")
 	flags.BoolVar(&f.noCache, "no-cache", false, "keep no local cache: the index is read each time")
 	flags.StringVar(&f.stateDir, "state-dir", "", "the `FOLDER` that remembers what was seen of each repository (default varve in the user's state folder)")
@@ -162,7 +163,7 @@ func (a *app) open(ctx context.Context, bucket *meter.Bucket, o repo.OpenOptions
 
 // withFlags adds to credentials what the flags say.
 func (a *app) withFlags(o repo.OpenOptions) repo.OpenOptions {
-	o.Fingerprint, o.CacheDir, o.StateDir, o.Limits = a.repository.fingerprint, a.cache(), a.state(), a.Limits
+	o.Fingerprint, o.CacheDir, o.StateDir, o.Limits = string(a.repository.fingerprint), a.cache(), a.state(), a.Limits
 	o.AcceptRollback = o.AcceptRollback || a.repository.acceptRollback
 	return o
 }
