@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
@@ -166,6 +167,22 @@ func (f flaw) Error() string { return string(f) }
 
 // Is tells who looks again before he believes it that this is damage.
 func (f flaw) Is(target error) bool { return target == ErrDamaged }
+
+// What is wrong with an object, in the words of a check and of a repair alike, so that what one finds is known again
+// in the other.
+const (
+	itIsMissing   = "it is missing"
+	notItsName    = "pack %s does not hash to its name"
+	notItsSize    = "it has %d bytes instead of %d"
+	blobsUnopened = "pack %s: of its %d blobs %d cannot be opened, %v among them"
+	packUnread    = "pack %s: %v"
+)
+
+// problemOf is a damage without the word for it, for a report that lists nothing else.
+func problemOf(err error) string {
+	word := ": " + ErrDamaged.Error()
+	return strings.TrimSuffix(strings.Replace(err.Error(), word+": ", ": ", 1), word)
+}
 
 // look examines an object and reports what is wrong with it. As long as the journal moves on beneath it,
 // a flaw is none yet, see [Repository.certain].

@@ -111,7 +111,7 @@ func (c *checker) openPack(ctx context.Context, number uint32, p journal.Pack, o
 	name, base := p.Object()
 	data, err := c.repo.bucket.Get(ctx, name, base, p.Size)
 	if errors.Is(err, storage.ErrNotFound) {
-		return flawed("it is missing")
+		return flawed(itIsMissing)
 	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w", name, err)
@@ -120,14 +120,14 @@ func (c *checker) openPack(ctx context.Context, number uint32, p journal.Pack, o
 	reader := c.repo.packs.reader
 	rows, err := reader.Rows(data)
 	if err != nil {
-		return flawed("pack %s: %v", p.Name.Short(), err)
+		return flawed(packUnread, p.Name.Short(), err)
 	}
 	keys, _, err := reader.SessionKeys(data)
 	if errors.Is(err, seal.ErrNoKey) {
 		return fmt.Errorf("read the data of %s: %w", name, err)
 	}
 	if err != nil {
-		return flawed("pack %s: %v", p.Name.Short(), err)
+		return flawed(packUnread, p.Name.Short(), err)
 	}
 	for _, row := range rows {
 		o.blobs++
@@ -146,9 +146,9 @@ func (c *checker) openPack(ctx context.Context, number uint32, p journal.Pack, o
 	}
 	switch {
 	case len(o.wrong) > 0:
-		return flawed("pack %s: of its %[3]d blobs %[2]d cannot be opened, %[4]v among them", p.Name.Short(), len(o.wrong), len(rows), o.wrong[0])
+		return flawed(blobsUnopened, p.Name.Short(), len(rows), len(o.wrong), o.wrong[0])
 	case !hashes && !o.known:
-		return flawed("pack %s does not hash to its name", p.Name.Short())
+		return flawed(notItsName, p.Name.Short())
 	}
 	return nil
 }

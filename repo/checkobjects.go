@@ -138,11 +138,11 @@ func (c *checker) present(ctx context.Context, name string, size int64, needed f
 		switch {
 		case errors.Is(err, storage.ErrNotFound):
 			gone = true
-			return flawed("it is missing")
+			return flawed(itIsMissing)
 		case err != nil:
 			return fmt.Errorf("look for %s: %w", name, err)
 		case info.Size != size:
-			return flawed("it has %d bytes instead of %d", info.Size, size)
+			return flawed(notItsSize, info.Size, size)
 		}
 		return nil
 	})
@@ -163,7 +163,7 @@ func (c *checker) segments(ctx context.Context) error {
 			}
 			_, err := c.repo.fetchSegment(ctx, g)
 			if errors.Is(err, ErrDamaged) {
-				return flawed("%s", strings.TrimSuffix(err.Error(), ": "+ErrDamaged.Error()))
+				return flawed("%s", problemOf(err))
 			}
 			return err
 		})

@@ -26,8 +26,31 @@ import (
 // overtaken marks again. So a crash at any point leaves a repository like any other: packs that the
 // next prune finds retired, or objects that it finds dropped.
 
-// ErrMassDrop means that a prune would have dropped a larger share of what is stored than it may.
+// ErrMassDrop means that a prune would have dropped a larger share of what is stored than it may. It comes as a
+// [*MassDropError].
 var ErrMassDrop = errors.New("prune would drop more than it may")
+
+// MassDropError is [ErrMassDrop] with its figures.
+type MassDropError struct {
+	Drop Drop
+	Max  float64 // the largest share that may be dropped
+}
+
+func (e *MassDropError) Error() string {
+	return fmt.Sprintf("%v: %d of %d stored bytes, a share of more than %g", ErrMassDrop, e.Drop.Bytes, e.Drop.Stored, e.Max)
+}
+
+// Is tells [errors.Is] that it is [ErrMassDrop].
+func (e *MassDropError) Is(target error) bool { return target == ErrMassDrop }
+
+// Drop is what a prune drops of what is stored, in bytes.
+type Drop struct {
+	Bytes  int64 `json:"bytes"`
+	Stored int64 `json:"stored"` // before it
+}
+
+// exceeds reports whether a prune that may drop such a share at most is stopped.
+func (d Drop) exceeds(most float64) bool { return float64(d.Bytes) > most*float64(d.Stored) }
 
 // ErrOvertaken means that a prune gave up because others kept changing what it had marked. What it has done
 // until then stands, and running it again succeeds as soon as there are fewer of them.
@@ -104,6 +127,9 @@ type PruneReport struct {
 
 	MergedSegments int `json:"mergedSegments"` // index segments replaced
 	MergedInto     int `json:"mergedInto"`     // by so many
+
+	Next    Drop `json:"next"`    // what a later prune will drop, when the grace period of all that is retired is over
+	Stopped bool `json:"stopped"` // that one will be stopped by [ErrMassDrop], unless it may drop more than this one
 }
 
 // pruning is one prune from a marking to its end, or to where it is overtaken.
@@ -174,7 +200,15 @@ func (p *pruning) run(ctx context.Context) error {
 			return err
 		}
 	}
+	p.report.foresee(p.options.MaxDrop)
 	return nil
+}
+
+// foresee tells what the prune will come to that drops what this one and others have retired.
+func (r *PruneReport) foresee(maxDrop float64) {
+	r.Next.Bytes = r.Retired.Bytes + r.Repacked.Bytes + r.Waiting.Bytes
+	r.Next.Stored = r.Next.Bytes + r.Kept.Bytes + r.Revived.Bytes + r.Copies.Bytes
+	r.Stopped = r.Next.exceeds(maxDrop)
 }
 
 // begin takes the state at which the prune marks.
@@ -269,23 +303,23 @@ func (p *pruning) stillIdle(s *journal.State, packs *journal.Packs, status journ
 // guard stops a prune that would drop a large share at once, the mark of a retention or a prune gone
 // wrong: a retired pack can still be taken back, a dropped one cannot.
 func (p *pruning) guard(context.Context) error {
-	stored, dropped := int64(0), int64(0)
+	var drop Drop
 	for n, pack := range p.state.Packs {
 		if pack.Status != journal.DroppedPack {
-			stored += pack.Size
+			drop.Stored += pack.Size
 		}
 		if p.plan.drop.Contains(uint32(n)) {
-			dropped += pack.Size
+			drop.Bytes += pack.Size
 		}
 	}
 	for _, name := range p.plan.orphans {
 		size := p.bucket.packs[name].Size
-		stored, dropped = stored+size, dropped+size
+		drop.Stored, drop.Bytes = drop.Stored+size, drop.Bytes+size
 	}
-	if float64(dropped) <= p.options.MaxDrop*float64(stored) {
-		return nil
+	if drop.exceeds(p.options.MaxDrop) {
+		return &MassDropError{drop, p.options.MaxDrop}
 	}
-	return fmt.Errorf("%d of %d stored bytes would go, more than %.0f %%: %w", dropped, stored, 100*p.options.MaxDrop, ErrMassDrop)
+	return nil
 }
 
 // damaged is the answer to something missing or wrong that the state at the base says is there. A prune
@@ -298,6 +332,9 @@ func (p *pruning) damaged(ctx context.Context, what error) error {
 	p.repo.journal.View(func(s *journal.State) { overtaken = s.Overtaken(p.id, p.base) })
 	if overtaken {
 		return ErrOvertaken
+	}
+	if errors.Is(what, ErrDamaged) {
+		return what
 	}
 	return fmt.Errorf("%w: %w", ErrDamaged, what)
 }

@@ -15,7 +15,13 @@ import (
 type IndexRepair struct {
 	Packs      int             `json:"packs"`      // whose tables were read
 	Segments   []SegmentRepair `json:"segments"`   // made anew
-	Unreadable []string        `json:"unreadable"` // packs whose tables do not open: RepairPacks is for them
+	Unreadable []Unreadable    `json:"unreadable"` // packs whose tables do not open: RepairPacks is for them
+}
+
+// Unreadable is a pack whose table does not open.
+type Unreadable struct {
+	Pack   string `json:"pack"`   // its name
+	Object string `json:"object"` // where its bytes are
 }
 
 // SegmentRepair is a segment that was made anew from the tables of its packs.
@@ -28,7 +34,7 @@ type SegmentRepair struct {
 // RepairIndex reads the table of every pack and makes anew what of the index is missing, damaged, or
 // says something else. Every segment is a step of its own: what is done when it breaks off stays done.
 func (r *Repository) RepairIndex(ctx context.Context, o RepairOptions) (IndexRepair, error) {
-	report := IndexRepair{Segments: []SegmentRepair{}, Unreadable: []string{}}
+	report := IndexRepair{Segments: []SegmentRepair{}, Unreadable: []Unreadable{}}
 	if err := r.Sync(ctx); err != nil {
 		return report, err
 	}
@@ -98,7 +104,8 @@ func (x *indexRepair) look(ctx context.Context) error {
 	return x.repo.readTables(ctx, packs, func(p numbered, rows []blob.Row, damage error) error {
 		switch {
 		case damage != nil:
-			x.report.Unreadable = append(x.report.Unreadable, p.Name.String())
+			object, _ := p.Object()
+			x.report.Unreadable = append(x.report.Unreadable, Unreadable{p.Name.String(), object})
 		case !x.knows(p, rows):
 			x.wrong.Add(p.number)
 		}
@@ -110,7 +117,7 @@ func (x *indexRepair) look(ctx context.Context) error {
 func (x *indexRepair) count(ctx context.Context, g *sickSegment) error {
 	plain, err := x.repo.fetchSegment(ctx, g.info)
 	if errors.Is(err, ErrDamaged) {
-		g.problem = err.Error()
+		g.problem = problemOf(err)
 		return nil
 	}
 	if err != nil {
@@ -118,7 +125,7 @@ func (x *indexRepair) count(ctx context.Context, g *sickSegment) error {
 	}
 	segment, err := index.ParseSegment(plain)
 	if err != nil {
-		g.problem = err.Error()
+		g.problem = problemOf(err)
 		return nil
 	}
 	rows := map[blob.Hash]int{}
@@ -211,7 +218,9 @@ func (x *indexRepair) make(ctx context.Context, sick sickSegment) (blobs int, er
 // whose own tables cannot.
 func (x *indexRepair) tablesOf(ctx context.Context, sick sickSegment) (map[blob.Hash][]blob.Row, error) {
 	known := map[blob.Hash][]blob.Row{}
-	lost := func(p numbered) bool { return slices.Contains(x.report.Unreadable, p.Name.String()) }
+	lost := func(p numbered) bool {
+		return slices.ContainsFunc(x.report.Unreadable, func(u Unreadable) bool { return u.Pack == p.Name.String() })
+	}
 	if sick.info.Name.IsZero() || !slices.ContainsFunc(sick.packs, lost) {
 		return known, nil
 	}

@@ -200,6 +200,13 @@ func (x *packsRepair) open(ctx context.Context, p numbered) (*salvage, error) {
 			return nil, err
 		}
 	}
+	switch {
+	case v.result.Problem != "":
+	case len(v.bad) > 0:
+		v.result.Problem = fmt.Sprintf(blobsUnopened, v.Name.Short(), len(rows), len(v.bad), v.bad[0].Blob)
+	default:
+		v.result.Problem = fmt.Sprintf(notItsName, v.Name.Short())
+	}
 	return v, nil
 }
 
@@ -248,7 +255,7 @@ func (v *salvage) read(ctx context.Context) (err error) {
 		before = v.data
 		v.data, err = v.repo.bucket.Get(ctx, name, base, v.Size)
 		if errors.Is(err, storage.ErrNotFound) {
-			v.result.Problem = "it is missing"
+			v.result.Problem = itIsMissing
 			return nil
 		}
 		if err != nil {
@@ -256,18 +263,23 @@ func (v *salvage) read(ctx context.Context) (err error) {
 		}
 		if seal.HashOf(v.data) == v.Name {
 			v.whole = !recorded
-			v.result.Problem = "blobs in it do not open"
 			if recorded {
 				v.result.Problem = "it was lost and is there again"
 			}
 			return nil
 		}
 	}
-	v.result.Problem = "it does not hash to its name"
 	if int64(len(v.data)) < v.Size {
-		v.result.Problem = fmt.Sprintf("it has %d bytes instead of %d", len(v.data), v.Size)
+		v.result.Problem = fmt.Sprintf(notItsSize, len(v.data), v.Size)
 	}
 	return nil
+}
+
+// unread takes for the problem what keeps the pack from being read, unless that is explained.
+func (v *salvage) unread(err error) {
+	if err != nil && v.result.Problem == "" {
+		v.result.Problem = fmt.Sprintf(packUnread, v.Name.Short(), err)
+	}
 }
 
 // opens tries to open one blob and returns the number of the keys that fit.
@@ -307,6 +319,7 @@ func (v *salvage) findKeys(ctx context.Context) error {
 	if err != nil && !isDamage(err) {
 		return err
 	}
+	v.unread(err)
 	var near []journal.Pack
 	v.repo.journal.View(func(s *journal.State) {
 		for n := max(0, int(v.number)-siblings); n < min(len(s.Packs), int(v.number)+siblings+1); n++ {
@@ -334,6 +347,7 @@ func (v *salvage) table(ctx context.Context) ([]blob.Row, error) {
 	if err == nil {
 		return rows, nil
 	}
+	v.unread(err)
 	if rows, err := blob.DecodeRows(v.Rows); err == nil && len(rows) > 0 {
 		return rows, nil
 	}

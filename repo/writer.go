@@ -40,6 +40,8 @@ type Writer struct {
 	began     uint64         // entries in the state when the session began
 	err       error          // the first failure; nothing is accepted after it
 
+	damaged map[blob.Ref]bool // blobs with a copy recorded as damaged when the session began; the zero one for whole packs
+
 	depositing   sync.Mutex // one at a time
 	depositEvery int        // see [Limits]
 
@@ -62,6 +64,8 @@ type WriterStats struct {
 	NewBytes    int64 `json:"newBytes"`
 	StoredBytes int64 `json:"storedBytes"` // packs, segments, checkpoints and entries, as they lie in the bucket
 	Packs       int64 `json:"packs"`       // stored as objects of their own
+	HealedBlobs int64 `json:"healedBlobs"` // of the new ones, those of which every copy was recorded as damaged
+	HealedBytes int64 `json:"healedBytes"`
 }
 
 // NewWriter starts a session. The context is that of the whole session: when it ends, uploads stop.
@@ -73,6 +77,12 @@ func (r *Repository) NewWriter(ctx context.Context, o WriterOptions) *Writer {
 		mine: map[blob.ID]struct{}{}, relied: journal.NewPacks(), depositEvery: r.limits.Deposit, deposited: journal.NewPacks()}
 	w.data, w.nodes = w.newPack(), w.newPack()
 	w.began, _ = r.journal.Head()
+	w.damaged = map[blob.Ref]bool{}
+	r.journal.View(func(s *journal.State) {
+		for _, c := range s.Damaged {
+			w.damaged[c.Blob] = true
+		}
+	})
 	return w
 }
 
@@ -135,6 +145,8 @@ func (w *Writer) count(add WriterStats) {
 	w.stats.NewBytes += add.NewBytes
 	w.stats.StoredBytes += add.StoredBytes
 	w.stats.Packs += add.Packs
+	w.stats.HealedBlobs += add.HealedBlobs
+	w.stats.HealedBytes += add.HealedBytes
 }
 
 // Close ends a session without a snapshot, and waits for its uploads. The packs that are stored are left
@@ -163,8 +175,10 @@ func (w *Writer) claim(ctx context.Context, ref blob.Ref, size int) (known bool,
 	_, mine := w.mine[ref.ID]
 	w.mu.Unlock()
 	var there []found
+	lost := false
 	if !mine {
 		there = w.repo.copies(ref)
+		lost = len(there) == 0 && len(w.damaged) > 0 && (w.damaged[ref] || len(w.repo.everyCopy(ref)) > 0)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -184,6 +198,9 @@ func (w *Writer) claim(ctx context.Context, ref blob.Ref, size int) (known bool,
 	}
 	w.mine[ref.ID] = struct{}{}
 	w.count(WriterStats{NewBlobs: 1, NewBytes: int64(size)})
+	if lost {
+		w.count(WriterStats{HealedBlobs: 1, HealedBytes: int64(size)})
+	}
 	return false, nil
 }
 

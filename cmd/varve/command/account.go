@@ -30,8 +30,16 @@ type account struct {
 	Requests  int64             `json:"requests"` // to the bucket, from opening the repository on
 	Kinds     requestCounts     `json:"requestKinds"`
 	Ratio     float64           `json:"ratio"` // bytes in the backup for each one written
+	Healed    *healed           `json:"healed,omitempty"`
 	Digest    snapshot.Sum      `json:"digest,omitzero"`
 	Results   []snapshot.Result `json:"results,omitempty"`
+}
+
+// healed is what was stored again because all that the repository had of it was recorded as damaged. Older
+// snapshots that need it are whole again, as far as it is all that they have lost.
+type healed struct {
+	Blobs int64 `json:"blobs"`
+	Bytes int64 `json:"bytes"` // of contents
 }
 
 type volumeAccount struct {
@@ -78,6 +86,9 @@ func accountOf(s *session, made *snapshot.Snapshot, r backup.Result, c meter.Cou
 			Files: v.Files.Files, Directories: v.Files.Directories,
 			Symlinks: v.Files.Symlinks, Bytes: v.Files.Bytes, Read: v.Files.Read, ReadBytes: v.Files.ReadBytes})
 	}
+	if r.Written.HealedBlobs > 0 {
+		a.Healed = &healed{r.Written.HealedBlobs, r.Written.HealedBytes}
+	}
 	if a.Written > 0 {
 		a.Ratio = float64(a.Bytes.Total) / float64(a.Written)
 	}
@@ -103,6 +114,9 @@ func (a *app) showBackup(s *session, made *snapshot.Snapshot, r backup.Result, c
 		t.row("Size:", size(int64(x.Bytes.Total)))
 		t.row("Read:", size(int64(x.Bytes.Read)))
 		t.row("New:", size(int64(x.Bytes.New)))
+		if x.Healed != nil {
+			t.row("Healed:", fmt.Sprintf("%s, %s, recorded as damaged; snapshots that need what was lost have it again", counted(x.Healed.Blobs, "blob"), size(x.Healed.Bytes)))
+		}
 		t.row("Stored:", storedText(x))
 		t.row("Requests:", x.Kinds.String())
 		writeResults(t, x.Results, fewResults)

@@ -47,15 +47,15 @@ func parseAddress(s string) (snapshot.Address, error) {
 func fileAddress(volume, inside string) string { return path.Join(volumesRoot, volume, inside) }
 
 // find returns the snapshot that a word of a person means.
-func find(ctx context.Context, r snapshot.Repository, word string) (*snapshot.Snapshot, error) {
-	l, err := locate(ctx, r, word)
+func find(ctx context.Context, s *session, word string) (*snapshot.Snapshot, error) {
+	l, err := locateLive(ctx, s, word)
 	if err != nil {
 		return nil, err
 	}
-	return snapshot.Load(ctx, r, l)
+	return snapshot.Load(ctx, s, l)
 }
 
-// locate is find without opening the snapshot.
+// locate returns the snapshot among those of r that a word means.
 func locate(ctx context.Context, r snapshot.Repository, word string) (journal.Live, error) {
 	text, err := meantBy(word)
 	if err != nil {

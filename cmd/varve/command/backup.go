@@ -58,6 +58,10 @@ varve backup describe name each.`,
 			if err := f.resolve(c); err != nil {
 				return err
 			}
+			if f.withoutObjects() && len(f.volumes) == 0 {
+				return failure{err: errors.New("nothing is to be backed up: --objects none leaves out Kubernetes, and no --volume is given"), code: exitUsage,
+					hint: "give --volume NAME=FOLDER, such as --volume data=/srv/data"}
+			}
 			return a.withRepository(c.Context(), func(s *session) error {
 				return a.runBackup(c.Context(), s, f.plan(append(args, "")[0]), f.access)
 			})

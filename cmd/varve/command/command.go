@@ -27,6 +27,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/repo/storage"
@@ -128,7 +129,7 @@ Exit codes: 0 done; 1 failed, nothing changed; 2 usage; 3 incomplete; 4 reposito
 	c.SetIn(a.Stdin)
 	c.SetOut(a.Stdout)
 	c.SetErr(a.Stderr)
-	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return asUsage(c, err) })
+	c.SetFlagErrorFunc(badFlag)
 	c.CompletionOptions.HiddenDefaultCmd = false
 	c.PersistentFlags().VarP(&a.output, "output", "o", "how results are shown: table, json or yaml")
 	a.repository.add(c)
@@ -180,6 +181,26 @@ func helpCommand() *cobra.Command {
 			return found.Help()
 		},
 	}
+}
+
+// badFlag is the error for flags that cannot be read. Of one that there is not it names those that look like it.
+func badFlag(c *cobra.Command, err error) error {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok || unknown.GetSpecifiedName() == "" {
+		return asUsage(c, err)
+	}
+	flags := &cobra.Command{SuggestionsMinimumDistance: 2} // which knows how far names are from each other
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			flags.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
+		}
+	})
+	near := flags.SuggestionsFor(unknown.GetSpecifiedName())
+	err = fmt.Errorf("%s has no flag --%s", c.CommandPath(), unknown.GetSpecifiedName())
+	if len(near) == 0 {
+		return asUsage(c, err)
+	}
+	return failure{err: err, code: exitUsage, hint: "did you mean --" + strings.Join(near, " or --") + "?"}
 }
 
 // noSuchCommand refuses what follows a command that only groups others.

@@ -12,6 +12,7 @@ import (
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/storage"
 	"github.com/varve-dev/varve/repo/storage/meter"
+	"github.com/varve-dev/varve/snapshot"
 	"github.com/varve-dev/varve/snapshot/copies"
 )
 
@@ -50,6 +51,9 @@ ends with 4.`,
 			}
 			if f.from.url == "" {
 				return asUsage(c, errors.New("give --from URL, the repository to copy from"))
+			}
+			if len(args) == 0 && !f.all && f.latestPer.at == 0 {
+				return failure{err: copies.ErrSelection, code: exitUsage, hint: "name snapshots of the source, or give --all, or --latest-per with cluster, schedule or name"}
 			}
 			if err := selection.Validate(); err != nil {
 				return asUsage(c, err)
@@ -107,11 +111,26 @@ func (a *app) runCopy(ctx context.Context, from, to *session, plan copies.Plan) 
 	defer p.stop()
 	report, err := copies.Run(ctx, copies.Deps{From: from.Repository, To: to.Repository, Progress: p.ofCopy()}, plan)
 	p.stop()
+	if errors.Is(err, snapshot.ErrNotFound) {
+		return notInSource(ctx, from, plan.Selection.Snapshots, err)
+	}
 	if err != nil {
 		return failure{err: err, hint: copyHint(ctx, report, err)}
 	}
 	return a.showCopy(copyAccount{From: from.URL(), To: to.URL(), DryRun: plan.DryRun, Report: report, Seconds: time.Since(started).Seconds(),
 		Requests: twoSides{kindsOf(from.bucket.Counts()), kindsOf(to.bucket.Counts())}})
+}
+
+// notInSource says of a snapshot that the source has not whether it was forgotten there, and how to see which ones
+// it has.
+func notInSource(ctx context.Context, from *session, words []string, err error) error {
+	hint := "varve snapshot list --repo " + name(from.URL()) + " shows the snapshots of the source"
+	for _, word := range words {
+		if _, e := locateLive(ctx, from, word); errors.Is(e, repo.ErrForgotten) {
+			err, hint = e, "varve snapshot unforget --repo "+name(from.URL())+" "+word+" brings it back"
+		}
+	}
+	return failure{err: fmt.Errorf("the source: %w", err), hint: hint}
 }
 
 // copyHint tells whoever interrupts a copy, or sees one fail, what of it stands.
@@ -189,11 +208,7 @@ func writeCopy(t *sheet, x copyAccount) {
 	}
 	for _, o := range x.Snapshots {
 		if o.Status == copies.Copied || o.Status == copies.Missing || o.Status == copies.Failed {
-			called := "" // if not even that can be read
-			if o.Name != "" {
-				called = name(o.Name)
-			}
-			t.row(string(o.Status), short(o.ID.String()), called, moment(o.Started), count(o.Entries), size(int64(o.Read)), size(o.Written.StoredBytes))
+			t.row(string(o.Status), short(o.ID.String()), title(o.Name), moment(o.Started), count(o.Entries), size(int64(o.Read)), size(o.Written.StoredBytes))
 		}
 	}
 	for _, o := range x.Snapshots {

@@ -27,7 +27,7 @@ type credentials struct {
 }
 
 // thePassword is the question for a repository's password.
-var thePassword = question{prompt: "Password: ", instead: "--password-file FILE, or set " + passwordVariable}
+var thePassword = question{prompt: "Password: ", instead: "--password-file FILE, or set " + passwordVariable + "; --identity-file and --kms open a repository by other keys"}
 
 // named are the credentials that flags name, or else those that the environment names.
 func (f *repositoryFlags) named() credentials {

@@ -118,7 +118,7 @@ func causes() []cause {
 		{seal.ErrWrongKey, exitWrongKey, ""},
 		{seal.ErrNoKey, exitWrongKey, "the recovery key reads it"},
 		{repo.ErrUnfinished, exitPrecondition, "say varve repo repair journal again, as it was said before: it goes on where it was"},
-		{repo.ErrMassDrop, exitPrecondition, "varve repo prune --dry-run shows what would go; if that is meant, say --max-drop 100%"},
+		{repo.ErrMassDrop, exitPrecondition, "if nothing was forgotten by mistake, say --max-drop 100%"},
 		{repo.ErrHeld, exitPrecondition, "varve snapshot release lets it be forgotten"},
 		{repo.ErrForgotten, exitFailed, "varve snapshot list --forgotten shows it, varve snapshot unforget brings it back"},
 		{repo.ErrGone, exitFailed, "varve snapshot list shows which snapshots are left"},

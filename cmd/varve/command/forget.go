@@ -117,7 +117,10 @@ func (f *forgetFlags) resolve(c *cobra.Command, args []string) (err error) {
 func (a *app) forgetNamed(ctx context.Context, s *session, words []string, f forgetFlags) error {
 	var which []journal.Forget
 	report := forgetReport{DryRun: f.dryRun, named: true}
-	for _, word := range words {
+	for i, word := range words {
+		if slices.Contains(words[:i], word) {
+			continue
+		}
 		l, err := locateLive(ctx, s, word)
 		if errors.Is(err, repo.ErrForgotten) {
 			a.note(printable(err.Error()))
@@ -322,7 +325,7 @@ func writeForget(t *sheet, r forgetReport) {
 		if row.Name == "" {
 			status = "unreadable"
 		}
-		t.row(row.Action, short(row.ID), name(row.Name), moment(row.Started), status, escaped(strings.Join(row.Reasons, "; ")))
+		t.row(row.Action, short(row.ID), title(row.Name), moment(row.Started), status, escaped(strings.Join(row.Reasons, "; ")))
 	}
 	if len(r.Snapshots) > 0 {
 		t.line("")

@@ -27,13 +27,9 @@ varve snapshot list --forgotten shows which there are.`,
 		ValidArgsFunction: a.completeForgotten,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.withRepository(c.Context(), func(s *session) error {
-				var ids []snapshot.ID
-				for _, word := range args {
-					l, err := locateForgotten(c.Context(), s, word)
-					if err != nil {
-						return err
-					}
-					ids = append(ids, l.ID)
+				ids, err := allMeant(args, func(word string) (journal.Live, error) { return locateForgotten(c.Context(), s, word) })
+				if err != nil {
+					return err
 				}
 				if err := s.Unforget(c.Context(), ids...); err != nil {
 					return changing(err)
@@ -104,6 +100,9 @@ func locateLive(ctx context.Context, s *session, word string) (journal.Live, err
 	}
 	g := graveyardOf(s)
 	gone, e := locate(ctx, g, word)
+	if errors.Is(e, snapshot.ErrAmbiguous) {
+		return l, failure{err: err, hint: "several forgotten ones can be meant: varve snapshot list --forgotten shows them, varve snapshot unforget brings one back"}
+	}
 	for _, f := range g.forgotten {
 		if e == nil && f.ID == gone.ID {
 			err = fmt.Errorf("snapshot %q: %w since %s, by %s: %s", word, repo.ErrForgotten, moment(time.UnixMilli(f.Forgotten.Time)),
@@ -153,7 +152,7 @@ func (a *app) showForgotten(ctx context.Context, s *session) error {
 		}
 		t.row("ID", "NAME", "STARTED", "FORGOTTEN", "BY", "COMES BACK", "WHY")
 		for _, r := range rows {
-			t.row(short(r.ID), name(r.Name), moment(r.Started), moment(r.Forgotten), name(r.By), r.Returns, escaped(r.Why))
+			t.row(short(r.ID), title(r.Name), moment(r.Started), moment(r.Forgotten), name(r.By), r.Returns, escaped(r.Why))
 		}
 	})
 	if err != nil || a.output != asTable {

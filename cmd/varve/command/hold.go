@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,18 +44,28 @@ func (a *app) snapshotRelease() *cobra.Command {
 const manySnapshots = 1000
 
 func (a *app) holdOrRelease(ctx context.Context, s *session, words []string, act func(context.Context, ...journal.SnapshotID) error) error {
-	var ids []snapshot.ID
-	for _, word := range words {
-		l, err := locateLive(ctx, s, word)
-		if err != nil {
-			return err
-		}
-		ids = append(ids, l.ID)
+	ids, err := allMeant(words, func(word string) (journal.Live, error) { return locateLive(ctx, s, word) })
+	if err != nil {
+		return err
 	}
 	if err := act(ctx, ids...); err != nil {
 		return changing(err)
 	}
 	return a.showChanged(ctx, s, ids)
+}
+
+// allMeant returns the snapshots that words mean, each once: two words may mean the same one.
+func allMeant(words []string, locate func(word string) (journal.Live, error)) (ids []snapshot.ID, err error) {
+	for _, word := range words {
+		l, err := locate(word)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(ids, l.ID) {
+			ids = append(ids, l.ID)
+		}
+	}
+	return ids, nil
 }
 
 // showChanged lists live snapshots whose standing was changed.

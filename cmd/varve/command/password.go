@@ -86,7 +86,8 @@ func (a *app) screen() (screen io.Writer, closeScreen func()) {
 func readPassword(path string) (string, error) {
 	content, err := readSecret(path, maxPassword)
 	if err != nil {
-		return "", usage("read password: %w", err)
+		return "", failure{err: fmt.Errorf("read password: %w", err), code: exitUsage,
+			hint: "--password-file FILE, or else " + passwordVariable + ", names a file that holds the password and nothing else"}
 	}
 	content = bytes.TrimSuffix(bytes.TrimSuffix(content, []byte("\n")), []byte("\r"))
 	switch {

@@ -26,7 +26,8 @@ Backups, restores and other prunes may run at the same time, and a prune that is
 nothing: the next one goes on.
 
 A prune changes nothing if something that a snapshot needs is missing (exit code 4), or if it would drop more of
-what is stored than --max-drop allows at once (exit code 7). --dry-run shows the plan.`,
+what is stored than --max-drop allows at once (exit code 7). The prune that retires so much says so already.
+--dry-run shows the plan.`,
 		Example: `  varve repo prune --dry-run
   varve repo prune
   varve repo prune --grace 0 --max-drop 100%`,
@@ -41,7 +42,7 @@ what is stored than --max-drop allows at once (exit code 7). --dry-run shows the
 					return unpruned(err, dryRun)
 				}
 				report.DryRun = dryRun || err != nil // what was refused is a plan, too
-				return errors.Join(a.showPrune(report, time.Duration(grace), err == nil && !dryRun), err)
+				return errors.Join(a.showPrune(report, pruned{time.Duration(grace), float64(maxDrop), err == nil && !dryRun}), stopped(err))
 			})
 		},
 	}
@@ -68,6 +69,20 @@ func unpruned(err error, dryRun bool) error {
 	return failure{err: err, hint: hint}
 }
 
+// stopped tells in sizes that a person reads what a prune would have dropped.
+func stopped(err error) error {
+	if mass, ok := errors.AsType[*repo.MassDropError](err); ok {
+		return failure{err: fmt.Errorf("the prune is stopped: %s", tooMuch(mass.Drop, mass.Max)), code: exitPrecondition,
+			hint: "if nothing was forgotten by mistake, say --max-drop 100%; varve snapshot list --forgotten shows what was, varve snapshot unforget brings it back"}
+	}
+	return err
+}
+
+func tooMuch(d repo.Drop, most float64) string {
+	share := percent(most)
+	return fmt.Sprintf("it would drop %s of %s, more than the %s that --max-drop allows at once", size(d.Bytes), size(d.Stored), &share)
+}
+
 // ofPrune returns what a prune reports its progress to.
 func (p *progress) ofPrune() func(repo.PruneProgress) {
 	return func(now repo.PruneProgress) {
@@ -85,25 +100,38 @@ func (p *progress) ofPrune() func(repo.PruneProgress) {
 	}
 }
 
-// showPrune shows what was done, or else the plan.
-func (a *app) showPrune(r repo.PruneReport, grace time.Duration, done bool) error {
+// pruned says how a prune was asked for, and whether it is done.
+type pruned struct {
+	grace   time.Duration
+	maxDrop float64
+	done    bool
+}
+
+// showPrune shows what was done, or else the plan, and warns of what will stop a later prune.
+func (a *app) showPrune(r repo.PruneReport, p pruned) error {
 	err := a.show(r, func(t *sheet) {
-		writePrune(t, r, grace)
-		if !done {
+		writePrune(t, r, p.grace)
+		if !p.done {
 			t.line("\nnothing was changed: this is the plan")
 		}
 	})
-	if err != nil && done {
+	if err != nil && p.done {
 		return afterwards("the repository was pruned", err)
 	}
-	if err == nil && done && a.output == asTable && r.Retired.Objects+r.Repacked.Objects > 0 {
+	if err != nil {
+		return err
+	}
+	if p.done && a.output == asTable && r.Retired.Objects+r.Repacked.Objects > 0 {
 		next := "the next prune"
-		if grace > 0 {
-			next = "a prune that runs in " + took(grace) + " or later"
+		if p.grace > 0 {
+			next = "a prune that runs in " + took(p.grace) + " or later"
 		}
 		a.note(next + " drops what was retired, unless something needs it by then")
 	}
-	return err
+	if r.Stopped {
+		a.warn("the prune that is to drop what is retired will be stopped: %s", tooMuch(r.Next, p.maxDrop))
+	}
+	return nil
 }
 
 func writePrune(t *sheet, r repo.PruneReport, grace time.Duration) {

@@ -66,22 +66,23 @@ func (a *app) showIndexRepair(r repo.IndexRepair, dry bool) error {
 		for _, g := range r.Segments {
 			t.line("")
 			if g.Object != "" {
-				t.line("%s  %s", would(dry, "made anew", "damaged"), g.Object)
+				t.line("damaged  %s", g.Object)
 			}
-			t.line("           %s", escaped(g.Problem))
+			t.line("         %s", escaped(g.Problem))
 		}
 		if len(r.Segments) == 0 {
 			t.line("\nthe index is right")
 		}
-		for _, name := range r.Unreadable {
-			t.line("pack %s has no table that can be read", name)
+		for _, pack := range r.Unreadable {
+			t.line("\ndamaged  %s", pack.Object)
+			t.line("         pack %s has no table that can be read", pack.Pack[:12])
 		}
 	})
 	if err != nil || len(r.Unreadable) == 0 {
 		return err
 	}
 	return failure{err: fmt.Errorf("the tables of %s cannot be read", counted(len(r.Unreadable), "pack")), code: exitIncomplete,
-		hint: "varve repo repair packs " + r.Unreadable[0][:12] + " saves what is in it"}
+		hint: "varve repo repair packs " + r.Unreadable[0].Pack[:12] + " saves what is in it"}
 }
 
 func (a *app) repairPacks() *cobra.Command {

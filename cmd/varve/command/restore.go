@@ -65,7 +65,11 @@ changed something. Running it again goes on where it was.`,
 		Args: arguments(0, 1, "at most one name"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if f.backup == "" {
-				return usage("no backup is named: give --from-backup NAME")
+				return failure{err: errors.New("no backup is named"), code: exitUsage, hint: "give --from-backup NAME; varve backup get lists the backups"}
+			}
+			if f.withoutObjects() && len(f.volumes) == 0 {
+				return failure{err: errors.New("nothing is to be restored: --objects none leaves out Kubernetes, and no --volume is given"), code: exitUsage,
+					hint: "give --volume NAME=FOLDER; varve snapshot ls " + f.backup + " volumes lists the volumes of the backup"}
 			}
 			if err := f.resolve(c, append(args, "")[0]); err != nil {
 				return err
@@ -128,7 +132,11 @@ func parseMappings(pairs []string) (map[string]string, error) {
 func (a *app) runRestore(ctx context.Context, s *session, f *restoreFlags) error {
 	started := time.Now()
 	w := &witness{Repository: s.Repository}
-	from, err := find(ctx, w, f.backup)
+	l, err := locateLive(ctx, s, f.backup)
+	if err != nil {
+		return err
+	}
+	from, err := snapshot.Load(ctx, w, l)
 	if err != nil {
 		return err
 	}

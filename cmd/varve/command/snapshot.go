@@ -154,7 +154,7 @@ func writeSnapshots(t *sheet, rows []snapshotRow) {
 		if r.Held {
 			status += ", held"
 		}
-		t.row(short(r.ID), name(r.Name), age(r.Started, now), status, count(r.Objects), count(r.Volumes), size(int64(r.Bytes.Total)),
+		t.row(short(r.ID), title(r.Name), age(r.Started, now), status, count(r.Objects), count(r.Volumes), size(int64(r.Bytes.Total)),
 			size(int64(r.Bytes.New)), size(r.Bytes.Stored))
 	}
 }

@@ -79,6 +79,14 @@ func name[S ~string](name S) string {
 	return s
 }
 
+// title shows the name of a snapshot in a table, and a dash for one whose name cannot be read.
+func title(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return name(s)
+}
+
 // wild is a name of any bytes, such as that of a file. JSON and YAML can hold any character, but nothing
 // that is not UTF-8: there such a name is quoted as Go does, and so is one that could be taken for it.
 type wild string
