@@ -32,6 +32,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -135,6 +136,37 @@ func (b *Bucket) Delete(ctx context.Context, name string) error {
 	}
 	if err := b.explain(name, err); !errors.Is(err, storage.ErrNotFound) {
 		return fmt.Errorf("delete %s: %w", name, err)
+	}
+	return nil
+}
+
+// RemoveFolder removes a folder and those in it, if no file is in any of them. It is for a folder into which
+// nobody writes any more; an absent one is no error.
+func (b *Bucket) RemoveFolder(ctx context.Context, name string) error {
+	if err := storage.CheckName(name); err != nil {
+		return fmt.Errorf("remove folder: %w", err)
+	}
+	var folders []string
+	err := filepath.WalkDir(b.path(name), func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case !e.IsDir():
+			return &fs.PathError{Op: "remove", Path: path, Err: syscall.ENOTEMPTY}
+		}
+		folders = append(folders, path)
+		return ctx.Err()
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, path := range slices.Backward(folders) { // the inner ones stand after the outer
+		if err == nil {
+			err = b.disk.remove(path)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("remove folder %s: %w", name, err)
 	}
 	return nil
 }

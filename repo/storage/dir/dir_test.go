@@ -305,3 +305,41 @@ func listError(t *testing.T, b *Bucket, prefix string) error {
 	}
 	return nil
 }
+
+func TestRemoveFolderRemovesNoFile(t *testing.T) {
+	root := t.TempDir()
+	b, err := Open(root, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"probe/a/1", "probe/a/b/2", "probe/3", "other/4"} {
+		if err := b.Create(t.Context(), name, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.RemoveFolder(t.Context(), "probe"); err == nil {
+		t.Error("a folder with files was removed")
+	}
+	for _, name := range []string{"probe/a/1", "probe/a/b/2", "probe/3"} {
+		if _, err := b.Stat(t.Context(), name); err != nil {
+			t.Error(err)
+		}
+		if err := b.Delete(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // the second time there is none
+		if err := b.RemoveFolder(t.Context(), "probe"); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(root, "probe")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder is there: %v", err)
+	}
+	if _, err := b.Stat(t.Context(), "other/4"); err != nil {
+		t.Error(err)
+	}
+	if err := b.RemoveFolder(t.Context(), "../x"); !errors.Is(err, storage.ErrBadName) {
+		t.Errorf("RemoveFolder of a bad name = %v", err)
+	}
+}
