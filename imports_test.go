@@ -26,7 +26,7 @@ var floors = []floor{
 		[]string{
 			"repo/seal", "repo/seal/kms",
 			"repo/storage/cloud", "repo/storage/dial", "repo/storage/dir", "repo/storage/mem", "repo/storage/meter",
-			"repo/storage/storagetest",
+			"repo/storage/probe", "repo/storage/storagetest",
 		},
 		"sealing knows names but not layouts; drivers know what a bucket promises and nothing of what it holds",
 	}, {
