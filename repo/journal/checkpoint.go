@@ -18,9 +18,16 @@ const CheckpointFolder = "checkpoints/"
 // maxCheckpoint bounds a stored checkpoint in bytes; 100,000 packs and as many snapshots need a tenth.
 const maxCheckpoint = 256 << 20
 
-// maxSpoilt is how many checkpoints that do not open are read before a reader does without: whoever can
-// write to the bucket can plant any number of them.
-const maxSpoilt = 8
+// Whoever can write to the bucket can plant any number of checkpoints of any size. So one that is large is
+// only read when an entry tells its size, and after some that are of no use a reader does without.
+const (
+	maxUntold = 16 << 20 // bytes of a checkpoint that is read, whatever entries say
+	maxSpoilt = 8        // checkpoints that are of no use
+
+	// maxBehind is how many entries are looked at for one that vouches for a checkpoint: the first after it
+	// does, unless its writer has lost races.
+	maxBehind = 8
+)
 
 // CheckpointName returns the object name of the checkpoint after next entries.
 func CheckpointName(next uint64) string { return CheckpointFolder + sealName(next) }
@@ -50,7 +57,7 @@ func WriteCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, s *
 
 // ReadCheckpoint reads the state of a checkpoint that an entry vouches for.
 func ReadCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, v Vouched) (*State, error) {
-	s, got, err := readCheckpoint(ctx, b, keys, v.Next)
+	s, got, err := readCheckpoint(ctx, b, keys, v.Next, v.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +70,7 @@ func ReadCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, v Vo
 // ProveCheckpoint opens the checkpoint after next entries, whoever vouches for it or nobody, and returns
 // what an entry must say to do so. Whose rules its state follows does not matter.
 func ProveCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, next uint64) (Vouched, error) {
-	_, v, err := openCheckpoint(ctx, b, keys, next)
+	_, v, err := openCheckpoint(ctx, b, keys, next, maxCheckpoint)
 	return v, err
 }
 
@@ -80,31 +87,72 @@ func ParseCheckpointName(name string) (next uint64, ok bool) {
 // entry must say to vouch for it; an empty state when there is none. Until such an entry has been
 // folded, the state is only a hint (see [Journal.Vouches]).
 func FindCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, below uint64) (*State, Vouched, error) {
-	var names []string
-	for info, err := range b.List(ctx, CheckpointFolder, "") {
-		if err != nil {
-			return nil, Vouched{}, fmt.Errorf("list checkpoints: %w", err)
-		}
-		names = append(names, info.Name)
+	newest, err := newestCheckpoints(ctx, b, below)
+	if err != nil {
+		return nil, Vouched{}, err
 	}
-	spoilt := 0
-	for _, name := range slices.Backward(names) {
-		next, ok := ParseCheckpointName(name)
-		if !ok || next >= below {
+	for _, c := range slices.Backward(newest) {
+		most := int64(maxUntold)
+		if c.size > most {
+			if most, err = toldSize(ctx, b, keys, c.next); err != nil {
+				return nil, Vouched{}, err
+			}
+		}
+		if c.size > most {
 			continue
 		}
-		s, v, err := readCheckpoint(ctx, b, keys, next)
+		s, v, err := readCheckpoint(ctx, b, keys, c.next, most)
 		if err == nil {
 			return s, v, nil
 		}
 		if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrRules) && !errors.Is(err, storage.ErrNotFound) {
 			return nil, Vouched{}, err
 		}
-		if spoilt++; spoilt == maxSpoilt {
-			break
-		}
 	}
 	return new(State), Vouched{}, nil
+}
+
+// listedCheckpoint is a checkpoint as a list shows it.
+type listedCheckpoint struct {
+	next uint64
+	size int64 // in bytes
+}
+
+// newestCheckpoints lists the last maxSpoilt checkpoints below a number, in ascending order.
+func newestCheckpoints(ctx context.Context, b storage.Bucket, below uint64) (newest []listedCheckpoint, err error) {
+	for info, err := range b.List(ctx, CheckpointFolder, "") {
+		if err != nil {
+			return nil, fmt.Errorf("list checkpoints: %w", err)
+		}
+		next, ok := ParseCheckpointName(info.Name)
+		if !ok || next >= below {
+			continue
+		}
+		if len(newest) == maxSpoilt {
+			newest = slices.Delete(newest, 0, 1)
+		}
+		newest = append(newest, listedCheckpoint{next, info.Size})
+	}
+	return newest, nil
+}
+
+// toldSize returns the size of a checkpoint in bytes by the entry that vouches for it; 0 if none of those
+// that come into question does.
+func toldSize(ctx context.Context, b storage.Bucket, keys *seal.Keys, next uint64) (int64, error) {
+	j := New(b, keys, new(State))
+	for n := next; n < next+maxBehind; n++ {
+		e, err := j.read(ctx, n)
+		switch {
+		case errors.Is(err, storage.ErrNotFound):
+			return 0, nil
+		case errors.Is(err, ErrDamaged) || errors.Is(err, ErrVersion): // which is for the fold to say
+		case err != nil:
+			return 0, err
+		case e.Checkpoint != nil && e.Checkpoint.Next == next:
+			return e.Checkpoint.Size, nil
+		}
+	}
+	return 0, nil
 }
 
 // Vouches reports whether the fold has met an entry that vouches for exactly this checkpoint, or a
@@ -114,8 +162,8 @@ func (j *Journal) Vouches(v Vouched) (yes bool) {
 	return yes
 }
 
-func readCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, next uint64) (*State, Vouched, error) {
-	plain, v, err := openCheckpoint(ctx, b, keys, next)
+func readCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, next uint64, most int64) (*State, Vouched, error) {
+	plain, v, err := openCheckpoint(ctx, b, keys, next, most)
 	if err != nil {
 		return nil, Vouched{}, err
 	}
@@ -129,13 +177,15 @@ func readCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, next
 	return s, v, nil
 }
 
-func openCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, next uint64) (plain []byte, v Vouched, err error) {
-	data, err := b.Get(ctx, CheckpointName(next), 0, maxCheckpoint+1)
+// openCheckpoint reads a checkpoint of at most so many bytes.
+func openCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, next uint64, most int64) (plain []byte, v Vouched, err error) {
+	most = min(most, maxCheckpoint)
+	data, err := b.Get(ctx, CheckpointName(next), 0, most+1)
 	if err != nil {
 		return nil, Vouched{}, fmt.Errorf("read checkpoint %d: %w", next, err)
 	}
-	if len(data) > maxCheckpoint {
-		return nil, Vouched{}, fmt.Errorf("checkpoint %d is larger than %d bytes: %w", next, maxCheckpoint, ErrDamaged)
+	if int64(len(data)) > most {
+		return nil, Vouched{}, fmt.Errorf("checkpoint %d is larger than %d bytes: %w", next, most, ErrDamaged)
 	}
 	if plain, err = keys.OpenCatalog(seal.Checkpoint, sealName(next), data); err != nil {
 		return nil, Vouched{}, fmt.Errorf("checkpoint %d: %w: %w", next, ErrDamaged, err)
