@@ -25,8 +25,8 @@ var floors = []floor{
 	}, {
 		[]string{
 			"repo/seal", "repo/seal/kms",
-			"repo/storage/cloud", "repo/storage/dial", "repo/storage/dir", "repo/storage/mem", "repo/storage/meter",
-			"repo/storage/probe", "repo/storage/storagetest",
+			"repo/storage/cloud", "repo/storage/dial", "repo/storage/dir", "repo/storage/limit", "repo/storage/mem", "repo/storage/meter",
+			"repo/storage/probe", "repo/storage/retry", "repo/storage/storagetest",
 		},
 		"sealing knows names but not layouts; drivers know what a bucket promises and nothing of what it holds",
 	}, {
@@ -78,7 +78,10 @@ var floors = []floor{
 var beside = map[[2]string]string{
 	{"repo/storage/dial", "repo/storage/cloud"}: "dial is the list of the drivers: it turns a URL into one of them, in place of a registry filled by init",
 	{"repo/storage/dial", "repo/storage/dir"}:   "dial is the list of the drivers",
+	{"repo/storage/dial", "repo/storage/limit"}: "dial puts what stands before a driver together, in the one right order",
 	{"repo/storage/dial", "repo/storage/mem"}:   "dial is the list of the drivers",
+	{"repo/storage/dial", "repo/storage/meter"}: "dial puts what stands before a driver together",
+	{"repo/storage/dial", "repo/storage/retry"}: "dial puts what stands before a driver together",
 }
 
 // A ban keeps imports out of packages.

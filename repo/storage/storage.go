@@ -7,19 +7,19 @@
 // methods of [Bucket] can hold a repository; package storagetest checks them one by one.
 //
 // The drivers live beside this package: dir keeps objects as files of a folder, mem keeps them in
-// memory for tests and can be told to fail in every way a real store does. Package meter counts
+// memory for tests and can be told to fail in every way a real store does, and cloud keeps them in S3,
+// Google Cloud Storage or Azure. Package retry repeats what failed for the moment, meter counts
 // requests, and package dial picks a driver by URL.
 //
 // # Errors
 //
 // [ErrExists], [ErrNotFound], [ErrNoBucket] and [ErrBadName] are certain answers. After any other
 // error of Create or Delete the caller knows nothing: the request may have had its effect, may have
-// it later, or never.
+// it later, or never. What a store behind a network says besides is sorted into classes, see [Error].
 package storage
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"time"
 )
@@ -64,17 +64,3 @@ type Info struct {
 	Size    int64     // in bytes
 	ModTime time.Time // when it was created, by the clock of the store
 }
-
-// The answers a caller decides on. Drivers wrap them; test with errors.Is.
-var (
-	// ErrExists means that an object of the name is there already, and durably so.
-	ErrExists = errors.New("object exists already")
-	// ErrNotFound means that there is no object of the name in a bucket that does exist.
-	ErrNotFound = errors.New("object not found")
-	// ErrNoBucket means that the bucket itself is absent: a mistyped path, a disk not mounted.
-	ErrNoBucket = errors.New("bucket does not exist")
-	// ErrBadName means that a name is not one that every store can hold, see [CheckName].
-	ErrBadName = errors.New("bad object name")
-	// ErrBadRange means that a range begins before the object.
-	ErrBadRange = errors.New("bad range")
-)

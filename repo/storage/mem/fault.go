@@ -12,8 +12,8 @@ import (
 
 // Errors as stores return them, for faults.
 var (
-	ErrNoAnswer  = errors.New("injected fault: no answer")
-	ErrThrottled = errors.New("injected fault: asked to slow down")
+	ErrNoAnswer  = fmt.Errorf("injected fault: no answer: %w", storage.ErrTemporary)
+	ErrThrottled = fmt.Errorf("injected fault: %w", storage.ErrThrottled)
 	ErrCrashed   = errors.New("injected fault: this machine has crashed")
 )
 
