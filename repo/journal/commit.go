@@ -3,13 +3,12 @@ package journal
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/varve-dev/varve/repo/storage"
+	"github.com/varve-dev/varve/repo/storage/retry"
 )
 
 // Draft is what a writer wants to commit: the operations, and the bytes of the pack that Add marks as
@@ -64,7 +63,7 @@ func (j *Journal) Commit(ctx context.Context, draft func(*State) (Draft, error))
 		if won {
 			return j.settle(ctx, stored, data)
 		}
-		if err := pause(ctx, time.Duration(min(race, 10))*firstPause); err != nil {
+		if err := retry.Pause(ctx, time.Duration(min(race, 10))*firstPause); err != nil {
 			return Committed{}, err
 		}
 	}
@@ -86,10 +85,13 @@ func (j *Journal) prepare(e *Entry, inline []byte) ([]byte, *Stored, error) {
 }
 
 // create tries to put an entry at its place until it is certain whose entry stands there. Repeating
-// the same bytes cannot hurt: the place is taken, or they land exactly where they are valid.
+// the same bytes cannot hurt: the place is taken, or they land exactly where they are valid. If each try was
+// refused, the entry does not stand; else, without an answer, nobody knows.
 func (j *Journal) create(ctx context.Context, n uint64, data []byte) (won bool, err error) {
+	unsure := false
 	err = insist(ctx, func() error {
 		err := j.bucket.Create(ctx, Name(n), data)
+		unsure = unsure || !refused(err)
 		if errors.Is(err, storage.ErrExists) {
 			won, err = j.ours(ctx, n, data)
 			return err
@@ -97,23 +99,35 @@ func (j *Journal) create(ctx context.Context, n uint64, data []byte) (won bool, 
 		won = err == nil
 		return err
 	})
-	if err != nil {
+	switch {
+	case err != nil && unsure:
 		return false, fmt.Errorf("create entry %d: %w: %w", n, ErrUnsure, err)
+	case err != nil:
+		return false, fmt.Errorf("create entry %d: %w", n, err)
 	}
 	return won, nil
 }
 
-// insist repeats a request until it is answered, within bounds.
+// insist repeats a request until its answer is one to go on with, within bounds. A store that does not answer is the
+// business of package retry, and what that gave up is not begun again. Here is what only the journal knows to be no
+// answer: an entry that is not there although it was created, bytes that are nobody's entry.
 func insist(ctx context.Context, request func() error) error {
 	for failures := 0; ; failures++ {
 		err := request()
-		if err == nil || failures == maxFailures || ctx.Err() != nil {
+		if err == nil || failures == maxFailures || ctx.Err() != nil || errors.Is(err, retry.ErrGaveUp) || refused(err) {
 			return err
 		}
-		if pause(ctx, min(longPause, firstPause<<failures)) != nil {
+		if retry.Pause(ctx, min(longPause, firstPause<<failures)) != nil {
 			return err
 		}
 	}
+}
+
+// refused reports whether a store has said that it does not do what it was asked, so that nothing was done and asking
+// again is of no use. After a try that was not answered no error is of this kind, see package retry.
+func refused(err error) bool {
+	_, sorted := errors.AsType[*storage.Error](err)
+	return sorted && !errors.Is(err, storage.ErrTemporary)
 }
 
 // ours reports whether the stored entry n is the one that we tried to create.
@@ -160,27 +174,4 @@ func (j *Journal) settle(ctx context.Context, e *Stored, data []byte) (Committed
 		return Committed{}, err
 	}
 	return Committed{Seq: e.Seq, Stored: int64(len(data))}, nil
-}
-
-// pause waits for a random part of the given time (full jitter), or until the context ends.
-func pause(ctx context.Context, most time.Duration) error {
-	if most <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(part(most))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// part draws a time below the given one. It takes the randomness that everything else takes, so that a
-// test which seeds that replays the pauses too.
-func part(most time.Duration) time.Duration {
-	var drawn [8]byte
-	_, _ = rand.Read(drawn[:])
-	return time.Duration(binary.LittleEndian.Uint64(drawn[:]) % uint64(most))
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/varve-dev/varve/repo/seal"
 	"github.com/varve-dev/varve/repo/storage"
 	"github.com/varve-dev/varve/repo/storage/mem"
+	"github.com/varve-dev/varve/repo/storage/retry"
 )
 
 var ctx = context.Background()
@@ -240,6 +241,48 @@ func TestCommitWithoutAnAnswerIsUnsure(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestCommitThatIsRefusedIsCertain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		forbidden := &storage.Error{Class: storage.ErrForbidden, Err: errors.New("403")}
+		for unanswered := range 2 {
+			store := mem.New()
+			begun(t, store)
+			asked := 0
+			j := newJournal(store.View(func(_ context.Context, op mem.Op) mem.Fault {
+				if op.Kind != mem.Create {
+					return mem.Fault{}
+				}
+				if asked++; asked <= unanswered {
+					return mem.Fault{Err: mem.ErrNoAnswer}
+				}
+				return mem.Fault{Err: forbidden}
+			}))
+			_, err := j.Commit(ctx, func(*State) (Draft, error) { return Draft{Entry: snapshot(1)}, nil })
+			if !errors.Is(err, storage.ErrForbidden) || errors.Is(err, ErrUnsure) != (unanswered > 0) || asked != unanswered+1 {
+				t.Errorf("refused after %d tries without an answer: %v after %d tries", unanswered, err, asked)
+			}
+		}
+	})
+}
+
+func TestWhatRetryGaveUpIsNotBegunAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := mem.New()
+		begun(t, store)
+		j := newJournal(retry.New(store.View(func(_ context.Context, op mem.Op) mem.Fault {
+			if op.Kind == mem.Create {
+				return mem.Fault{Err: mem.ErrNoAnswer}
+			}
+			return mem.Fault{}
+		}), retry.Options{Budget: time.Minute}))
+		started := time.Now()
+		_, err := j.Commit(ctx, func(*State) (Draft, error) { return Draft{Entry: snapshot(1)}, nil })
+		if !errors.Is(err, ErrUnsure) || !errors.Is(err, retry.ErrGaveUp) || time.Since(started) != time.Minute {
+			t.Errorf("Commit = %v after %v, want ErrUnsure after a minute", err, time.Since(started))
+		}
+	})
 }
 
 // An entry that nobody could read would stop everybody, so it never stands.
