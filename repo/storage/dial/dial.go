@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/varve-dev/varve/repo/storage"
@@ -30,6 +31,10 @@ type Options struct {
 	// Create makes the place of the bucket, a folder for example, if it is missing. Without it a
 	// missing place is [storage.ErrNoBucket].
 	Create bool
+
+	// Conn is given each connection to a store behind a network, and returns the one to use: see
+	// [limit.Bandwidth]. It may be nil.
+	Conn func(net.Conn) net.Conn
 }
 
 // Open returns the bucket at a URL. Its errors never repeat what may be a secret: of a URL that is not
