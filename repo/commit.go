@@ -63,7 +63,7 @@ func (w *Writer) Commit(ctx context.Context, c Commit) (journal.Snapshot, error)
 		}
 		if s.Next >= s.Checkpoint.Next+w.repo.limits.Checkpoint {
 			if checkpoint == nil { // else it was stored before a race was lost, and serves as well
-				if checkpoint = w.repo.storeCheckpoint(ctx, s); checkpoint != nil {
+				if checkpoint, _ = w.repo.storeCheckpoint(ctx, s); checkpoint != nil {
 					w.count(WriterStats{StoredBytes: checkpoint.Size})
 				}
 			}
@@ -127,14 +127,14 @@ func (w *Writer) finish() (inline []byte, err error) {
 	return inline, nil
 }
 
-// storeCheckpoint returns nil when the state cannot be stored. A checkpoint only saves time, so the
+// storeCheckpoint returns nil and an error when the state cannot be stored. A checkpoint only saves time, so a
 // commit goes on without, and the next one makes it.
-func (r *Repository) storeCheckpoint(ctx context.Context, s *journal.State) *journal.Vouched {
+func (r *Repository) storeCheckpoint(ctx context.Context, s *journal.State) (*journal.Vouched, error) {
 	v, err := journal.WriteCheckpoint(ctx, r.bucket, r.keys, s)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	return &v
+	return &v, nil
 }
 
 // additions is an entry that makes packs known, at exactly this state.

@@ -84,11 +84,11 @@ func (p *pruning) planMerge(ctx context.Context) (*merge, error) {
 			m.packs = append(m.packs, n)
 		}
 	}
-	p.report.MergedSegments = len(chosen)
+	p.report.MergedSegments += len(chosen)
 	if len(m.packs) == 0 {
 		return m, nil // nothing is left of them
 	}
-	p.report.MergedInto = 1
+	p.report.MergedInto++
 	plain, err := index.MergeSegments(parts, func(name blob.Hash) bool {
 		n, known := p.state.Number(name)
 		return known && p.state.Packs[n].Status != journal.DroppedPack
@@ -99,10 +99,15 @@ func (p *pruning) planMerge(ctx context.Context) (*merge, error) {
 	m.plain = plain
 	name := seal.HashOf(sealSegment(p.repo.keys, plain))
 	if slices.ContainsFunc(p.state.Segments, func(g journal.SegmentInfo) bool { return g.Name == name }) {
-		p.report.MergedSegments, p.report.MergedInto = 0, 0
+		p.noMerge()
 		return nil, nil // it would be one that is there: nothing to gain
 	}
 	return m, nil
+}
+
+// noMerge takes the merge out of the plan.
+func (p *pruning) noMerge() {
+	p.plan.merge, p.report.MergedSegments, p.report.MergedInto = nil, p.done.merged, p.done.mergedInto
 }
 
 // storeMerged puts the merged segment into the bucket. A crash before its entry leaves an orphan.

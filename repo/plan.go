@@ -37,12 +37,21 @@ type listing struct {
 type plan struct {
 	retire *journal.Packs
 	revive *journal.Packs
+	anew   *journal.Packs // retired at a time that has not come, and therefore once more
 	drop   *journal.Packs
 	repack []uint32
 
 	contents []content // by pack number
+	before   Amount    // copies that an earlier marking made
 	orphans  []blob.Hash
 	merge    *merge
+}
+
+// takenBack are the retired packs to be revived.
+func (p *plan) takenBack() *journal.Packs {
+	all := p.revive.Clone()
+	all.Or(p.anew)
+	return all
 }
 
 // list looks what is in the bucket and which packs of the state are not. A listing may be old, so of what
@@ -107,7 +116,8 @@ func (p *pruning) markAll(ctx context.Context) (err error) {
 
 // makePlan decides about every pack and every object.
 func (p *pruning) makePlan(ctx context.Context) (err error) {
-	p.plan.retire, p.plan.revive, p.plan.drop = journal.NewPacks(), journal.NewPacks(), journal.NewPacks()
+	p.plan.retire, p.plan.revive = journal.NewPacks(), journal.NewPacks()
+	p.plan.anew, p.plan.drop = journal.NewPacks(), journal.NewPacks()
 	contents := p.mark.contents()
 	p.plan.contents = contents
 	var small []uint32
@@ -134,15 +144,18 @@ func (p *pruning) makePlan(ctx context.Context) (err error) {
 	}
 	// In the order of their numbers: what was stored together stays together.
 	slices.Sort(p.plan.repack)
+	copied := int64(0)
 	for i, pk := range p.state.Packs {
 		number := uint32(i)
 		if _, repacked := slices.BinarySearch(p.plan.repack, number); repacked {
 			p.report.Repacked.add(pk.Size)
-			p.report.Copies.Bytes += contents[i].needed
+			copied += contents[i].needed
 		} else if pk.Status == journal.LivePack && !p.plan.retire.Contains(number) {
-			p.report.Kept.add(pk.Size)
+			p.settled(number, pk)
 		}
 	}
+	p.plan.before = p.report.Copies
+	p.report.Copies.Bytes += copied
 	p.planOrphans()
 	p.plan.merge, err = p.planMerge(ctx)
 	if errors.Is(err, ErrDamaged) {
@@ -156,13 +169,24 @@ func (p *pruning) planRetired(number uint32, pk journal.Pack, c content) {
 	case c.needed > 0:
 		p.plan.revive.Add(number)
 		p.report.Revived.add(pk.Size)
-	case p.now-pk.Retired >= p.options.Grace.Milliseconds() && !p.report.Blind && !p.mark.graves.Contains(number):
+	case p.graceOver(pk.Retired) && !p.report.Blind && !p.mark.graves.Contains(number):
 		p.plan.drop.Add(number)
 		p.report.Dropped.add(pk.Size)
+	case p.isAhead(pk.Retired):
+		p.plan.anew.Add(number)
+		p.report.Retired.add(pk.Size)
 	default:
-		p.report.Waiting.add(pk.Size)
+		p.settled(number, pk)
 	}
 }
+
+// graceOver reports whether what was given up at a time, in milliseconds since 1970, has waited long enough.
+func (p *pruning) graceOver(at int64) bool {
+	return p.options.Grace <= 0 || p.now-at >= p.options.Grace.Milliseconds()
+}
+
+// isAhead reports whether a time has not come: it was told by a clock that is or was wrong.
+func (p *pruning) isAhead(at int64) bool { return at > p.now+maxSkew.Milliseconds() }
 
 // planOrphans finds objects that no entry names. They may be those of a backup that runs, so they are given
 // up only when they are old by the store's own clock, which is at least as late as its newest object.
@@ -179,9 +203,11 @@ func (p *pruning) planOrphans() {
 				continue
 			}
 			p.plan.orphans = append(p.plan.orphans, name)
-			p.report.Orphans.add(info.Size)
 		}
 	}
 	slices.SortFunc(p.plan.orphans, func(a, b blob.Hash) int { return cmp.Compare(a.String(), b.String()) })
 	p.plan.orphans = p.plan.orphans[:min(len(p.plan.orphans), maxOrphans)]
+	for _, name := range p.plan.orphans {
+		p.report.Orphans.add(p.bucket.packs[name].Size + p.bucket.segments[name].Size)
+	}
 }

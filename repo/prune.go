@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/varve-dev/varve/repo/blob"
@@ -56,6 +57,17 @@ func (d Drop) exceeds(most float64) bool { return float64(d.Bytes) > most*float6
 // until then stands, and running it again succeeds as soon as there are fewer of them.
 var ErrOvertaken = errors.New("what was marked is out of date; run it again")
 
+// ErrGrace means that a prune was to wait longer than [MaxGrace].
+var ErrGrace = errors.New("the grace period is too long")
+
+// MaxGrace is the longest grace period. What waits longer could be taken back, and the journal would not know
+// any more which snapshot it belongs to.
+const MaxGrace = journal.ForgottenFor
+
+// maxSkew is how far the clock of another machine can be ahead. A time later than that is wrong, and nobody
+// waits for it.
+const maxSkew = 24 * time.Hour
+
 // Defaults of a prune.
 const (
 	DefaultGrace     = 24 * time.Hour
@@ -70,7 +82,7 @@ const maxMarkings = 10
 // PruneOptions says how a prune goes about. The zero value keeps nothing any longer than it is needed;
 // who has no opinion sets the two times to their defaults.
 type PruneOptions struct {
-	Grace     time.Duration       // how long a retired pack can be taken back before it is dropped
+	Grace     time.Duration       // how long a retired pack can be taken back before it is dropped, at most MaxGrace; 0: whatever clocks say
 	OrphanAge time.Duration       // objects that no entry names, and parts that nobody joins, are left alone until they are older
 	MaxDrop   float64             // the largest share of the stored bytes to drop at once; 0: half
 	MinLive   float64             // packs of which less is needed are copied; 0: 0.7
@@ -130,6 +142,14 @@ type PruneReport struct {
 
 	Next    Drop `json:"next"`    // what a later prune will drop, when the grace period of all that is retired is over
 	Stopped bool `json:"stopped"` // that one will be stopped by [ErrMassDrop], unless it may drop more than this one
+
+	Warnings []string `json:"warnings,omitempty"` // of what could not be done and only saves time: the next prune does it
+}
+
+func (r *PruneReport) warn(what string, err error) {
+	if text := fmt.Sprintf("%s: %v", what, err); !slices.Contains(r.Warnings, text) {
+		r.Warnings = append(r.Warnings, text)
+	}
 }
 
 // pruning is one prune from a marking to its end, or to where it is overtaken.
@@ -140,7 +160,8 @@ type pruning struct {
 	base    uint64
 	state   *journal.State // at the base
 	report  *PruneReport
-	now     int64 // by this machine's clock, milliseconds since 1970
+	now     int64  // by this machine's clock, milliseconds since 1970
+	done    *deeds // of all markings
 
 	mark   *marking
 	bucket listing
@@ -161,13 +182,17 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions) (PruneReport, er
 		o.Progress = func(PruneProgress) {}
 	}
 	var report PruneReport
+	if o.Grace > MaxGrace {
+		return report, fmt.Errorf("prune: %w: %v is more than %v", ErrGrace, o.Grace, MaxGrace)
+	}
 	if err := r.refuseUnfinished(ctx); err != nil {
 		return report, fmt.Errorf("prune: %w", err)
 	}
-	id := journal.NewTxID()
+	id, done := journal.NewTxID(), newDeeds()
 	for marked := 1; ; marked++ {
-		report = PruneReport{DryRun: o.DryRun, Markings: marked, Deleted: report.Deleted}
-		p := &pruning{repo: r, options: o, id: id, report: &report, now: time.Now().UnixMilli()}
+		report = PruneReport{DryRun: o.DryRun, Markings: marked, Deleted: report.Deleted, Warnings: report.Warnings,
+			Dropped: done.dropped, Orphans: done.orphans, MergedSegments: done.merged, MergedInto: done.mergedInto}
+		p := &pruning{repo: r, options: o, id: id, report: &report, now: time.Now().UnixMilli(), done: done}
 		err := p.run(ctx)
 		if errors.Is(err, ErrOvertaken) && marked < maxMarkings {
 			id = journal.NewTxID() // the entries so far are another prune's
@@ -234,6 +259,8 @@ func (p *pruning) begin(ctx context.Context) error {
 // state that it will follow; building nothing commits nothing.
 func (p *pruning) commit(ctx context.Context, build func(*journal.State) (journal.Entry, error)) error {
 	nothing := errors.New("nothing to commit")
+	var built journal.Entry
+	var packs int // before it
 	_, err := p.repo.journal.Commit(ctx, func(s *journal.State) (journal.Draft, error) {
 		if err := refusePrune(s); err != nil {
 			return journal.Draft{}, err
@@ -249,10 +276,14 @@ func (p *pruning) commit(ctx context.Context, build func(*journal.State) (journa
 			return journal.Draft{}, nothing
 		}
 		e.Prune.ID, e.Prune.Base = p.id, p.base
+		built, packs = e, len(s.Packs)
 		return journal.Draft{Entry: e}, nil
 	})
 	if errors.Is(err, nothing) {
 		return nil
+	}
+	if err == nil {
+		p.note(built, packs)
 	}
 	return err
 }
@@ -272,12 +303,13 @@ func (p *pruning) forgetParts(ctx context.Context) error {
 	return err
 }
 
-// retire gives notice of packs that hold nothing needed, and takes back retired ones that do.
+// retire gives notice of packs that hold nothing needed, and takes back retired ones that do. Those that were
+// retired by a clock that was ahead are taken back as well, to be retired at the right time.
 func (p *pruning) retire(ctx context.Context) error {
-	return p.commit(ctx, func(s *journal.State) (e journal.Entry, err error) {
+	err := p.commit(ctx, func(s *journal.State) (e journal.Entry, err error) {
 		retire := p.stillIdle(s, p.plan.retire, journal.LivePack)
 		revive := journal.NewPacks()
-		for n := range journal.Members(p.plan.revive) {
+		for n := range journal.Members(p.plan.takenBack()) {
 			if s.Packs[n].Status == journal.RetiredPack {
 				revive.Add(n)
 			}
@@ -286,6 +318,15 @@ func (p *pruning) retire(ctx context.Context) error {
 			return e, nil
 		}
 		return journal.Entry{Prune: &journal.Prune{Retire: retire}, Revive: revive}, nil
+	})
+	if err != nil || p.plan.anew.IsEmpty() {
+		return err
+	}
+	return p.commit(ctx, func(s *journal.State) (e journal.Entry, err error) {
+		if retire := p.stillIdle(s, p.plan.anew, journal.LivePack); !retire.IsEmpty() {
+			e.Prune = &journal.Prune{Retire: retire}
+		}
+		return e, nil
 	})
 }
 

@@ -804,7 +804,9 @@ func TestCheckpointThatCannotBeStoredMakesNoEntry(t *testing.T) {
 	backup(t, r, []byte("one"))
 	before := r.Info().Entries
 	for range 3 {
-		prune(t, r, atOnce)
+		if report := prune(t, r, atOnce); len(report.Warnings) != 1 {
+			t.Errorf("warnings: %q, want one", report.Warnings)
+		}
 	}
 	if n := r.Info().Entries - before; n > 0 {
 		t.Errorf("%d entries for nothing", n)
@@ -844,7 +846,6 @@ func TestMergeKeepsTheTablesOfRetiredPacks(t *testing.T) {
 	}
 	early := segmented(t, r, mergeAtOnce-1)
 	forgetAll(t, r, early[0])
-	patient := PruneOptions{MaxDrop: 1, Grace: time.Hour, OrphanAge: time.Hour}
 	prune(t, r, patient)
 	segmented(t, r, 1)
 	if report := prune(t, r, patient); report.MergedSegments != mergeAtOnce || report.Waiting.Objects == 0 {

@@ -28,7 +28,7 @@ func (r *repacking) size() int { return r.data.Size() + r.nodes.Size() }
 
 // repack carries out the part of the plan that copies.
 func (p *pruning) repack(ctx context.Context) error {
-	p.report.Copies = Amount{}
+	p.report.Copies = p.plan.before
 	done := int64(0)
 	batch := p.newRepacking()
 	for _, number := range p.plan.repack {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -28,11 +27,13 @@ const checkpointShare = 10
 // drop commits what is given up for good: packs, orphans, segments that are replaced; and a checkpoint. Once
 // it stands, the names of all these never count again, so their objects can go.
 func (p *pruning) drop(ctx context.Context) error {
-	if p.storeMerged(ctx) != nil { // a full disk, perhaps; a merge only saves time, and the next prune makes it
-		p.plan.merge, p.report.MergedSegments, p.report.MergedInto = nil, 0, 0
+	if err := p.storeMerged(ctx); err != nil { // a full disk, perhaps; a merge only saves time, and the next prune makes it
+		p.report.warn("index segments are not merged", err)
+		p.noMerge()
 	}
 	var checkpoint *journal.Vouched
-	return p.commit(ctx, func(s *journal.State) (e journal.Entry, err error) {
+	var unstored error
+	err := p.commit(ctx, func(s *journal.State) (e journal.Entry, err error) {
 		prune := &journal.Prune{Drop: p.stillIdle(s, p.plan.drop, journal.RetiredPack)}
 		for _, name := range p.plan.orphans {
 			merged := p.plan.merge != nil && p.plan.merge.info.Name == name // left by an earlier try, and taken up again
@@ -51,7 +52,7 @@ func (p *pruning) drop(ctx context.Context) error {
 			return e, nil
 		}
 		if checkpoint == nil { // else it was stored before a race was lost, and serves as well
-			checkpoint = p.repo.storeCheckpoint(ctx, s)
+			checkpoint, unstored = p.repo.storeCheckpoint(ctx, s)
 		}
 		if !changes && checkpoint == nil {
 			return e, nil
@@ -59,6 +60,10 @@ func (p *pruning) drop(ctx context.Context) error {
 		e.Prune, e.Checkpoint = prune, checkpoint
 		return e, nil
 	})
+	if unstored != nil {
+		p.report.warn("no checkpoint is made", unstored)
+	}
+	return err
 }
 
 // sweep deletes the objects that the journal has given up. What is not deleted because of an error or a
@@ -66,8 +71,9 @@ func (p *pruning) drop(ctx context.Context) error {
 func (p *pruning) sweep(ctx context.Context) error {
 	doomed := append(p.givenUp(), p.oldCheckpoints()...)
 	slices.SortFunc(doomed, func(a, b storage.Info) int { return cmp.Compare(a.Name, b.Name) })
-	var mu sync.Mutex // guards the report and the first failure
+	var mu sync.Mutex // guards the report, the count and the first failure
 	var first error
+	deleted := 0
 	var group errgroup.Group
 	group.SetLimit(deletions)
 	for _, info := range doomed {
@@ -77,7 +83,8 @@ func (p *pruning) sweep(ctx context.Context) error {
 			defer mu.Unlock()
 			if err == nil {
 				p.report.Deleted.add(info.Size)
-				p.options.Progress(PruneProgress{Step: PruneDeleting, Done: int64(p.report.Deleted.Objects), Total: int64(len(doomed))})
+				deleted++
+				p.options.Progress(PruneProgress{Step: PruneDeleting, Done: int64(deleted), Total: int64(len(doomed))})
 			} else if first == nil {
 				first = err
 			}
@@ -85,8 +92,7 @@ func (p *pruning) sweep(ctx context.Context) error {
 		})
 	}
 	if err := errors.Join(group.Wait(), first); err != nil {
-		left := len(doomed) - p.report.Deleted.Objects
-		return fmt.Errorf("delete %d of %d objects that were given up (the next prune will): %w", left, len(doomed), err)
+		return fmt.Errorf("delete %d of %d objects that were given up (the next prune will): %w", len(doomed)-deleted, len(doomed), err)
 	}
 	return nil
 }
@@ -94,7 +100,6 @@ func (p *pruning) sweep(ctx context.Context) error {
 // givenUp are the objects in the bucket whose names no longer count: dropped packs, orphans, and segments that were
 // replaced longer ago than the grace period, since who reads an older state may still want them.
 func (p *pruning) givenUp() (gone []storage.Info) {
-	before := time.Now().Add(-p.options.Grace).UnixMilli()
 	p.repo.journal.View(func(s *journal.State) {
 		for name, info := range p.bucket.packs {
 			number, known := s.Number(name)
@@ -104,7 +109,7 @@ func (p *pruning) givenUp() (gone []storage.Info) {
 		}
 		for name, info := range p.bucket.segments {
 			at, ok := s.GivenUpAt(name)
-			if ok && (at <= before || slices.Contains(p.plan.orphans, name)) {
+			if ok && (p.graceOver(at) || p.isAhead(at) || slices.Contains(p.plan.orphans, name)) {
 				gone = append(gone, info)
 			}
 		}

@@ -12,9 +12,9 @@ import (
 // than the entries would, so it is not used. Whoever changes what an entry does to a state counts it up.
 const rules = 2
 
-// forgottenFor is how long the state remembers a snapshot that a prune has marked without, by the clocks
+// ForgottenFor is how long the state remembers a snapshot that a prune has marked without, by the clocks
 // of who wrote the entries. It bounds the state; nothing safe depends on it.
-const forgottenFor = 30 * 24 * time.Hour
+const ForgottenFor = 30 * 24 * time.Hour
 
 // Apply folds one entry into the state. It fails only when the entry does not follow: wrong number or
 // broken chain. An entry that follows but breaks a precondition is void: the state moves past it and

@@ -122,7 +122,7 @@ func (s *State) thin(base uint64, now int64) {
 	}
 	kept := s.Forgotten[:0]
 	for _, f := range s.Forgotten {
-		if f.At < base && now-f.Time > forgottenFor.Milliseconds() {
+		if f.At < base && now-f.Time > ForgottenFor.Milliseconds() {
 			delete(s.at.uids, f.UID)
 			continue
 		}

@@ -97,6 +97,7 @@ func causes() []cause {
 		{repo.ErrNoRepository, exitFailed, "create one with: varve repo init"},
 		{repo.ErrExists, exitFailed, "to use the repository that is there, open it with its password; for a new one, name another place"},
 		{repo.ErrVersion, exitPrecondition, "use the version of varve that wrote it, or a newer one"},
+		{repo.ErrGrace, exitUsage, "say --grace 30d or less; what must stay longer, varve snapshot hold keeps"},
 		{repo.ErrOvertaken, exitPrecondition, "what was pruned is pruned, and the next prune goes on"},
 		{repo.ErrSuperseded, exitPrecondition, "run it again: it stores only what is missing"},
 		{journal.ErrRolledBack, exitPrecondition, "was an older copy put in its place? If that was meant, --accept-rollback takes it as it is; " + lookHint},

@@ -42,12 +42,15 @@ what is stored than --max-drop allows at once (exit code 7). The prune that reti
 					return unpruned(err, dryRun)
 				}
 				report.DryRun = dryRun || err != nil // what was refused is a plan, too
+				for _, warning := range report.Warnings {
+					a.warn("%s; the next prune tries again", warning)
+				}
 				return errors.Join(a.showPrune(report, pruned{time.Duration(grace), float64(maxDrop), err == nil && !dryRun}), stopped(err))
 			})
 		},
 	}
 	flags := c.Flags()
-	flags.Var(&grace, "grace", "how long a pack that nothing needs can be taken back, before it is dropped")
+	flags.Var(&grace, "grace", "how long a pack that nothing needs can be taken back, before it is dropped; at most 30 days, after\nwhich the names of forgotten snapshots go. With 0 it is dropped by the next prune, whatever clocks say")
 	flags.Var(&orphanAge, "orphan-age", "how old what interrupted runs have left must be, by the store's clock, before it is deleted;\nlonger than any backup takes")
 	flags.Var(&maxDrop, "max-drop", "the largest share of what is stored that may be dropped at once")
 	flags.BoolVar(&dryRun, "dry-run", false, "show what would be done, in bytes, and change nothing")
