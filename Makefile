@@ -27,7 +27,7 @@ integration: assets build ## run the tests of the control plane, of the corpus a
 	$(WITH_ASSETS) go -C test test $(TEST_PACKAGES)
 
 crash: ## kill the program before, in and after every request to its store, fill its disk at every write, and kill it twice
-	go test -v -timeout 2h ./cmd/varve -run 'HarmNothing|FullDisk' -every 1 -pairs 100 -seed $(SEED)
+	go test -v -timeout 2h ./cmd/varve -run 'HarmNothing|FullDisk|AtTheSameTime|AtAnyMoment' -every 1 -pairs 100 -seed $(SEED)
 
 soak: ## let backups, prunes and kills work on one repository for TIME (10m), and see that nothing is lost
 	go test -v -timeout 0 ./cmd/varve -run LongRun -soak $(TIME) -seed $(SEED)

@@ -18,10 +18,13 @@ import (
 
 // What the long forms of the tests ask for, see the Makefile.
 var (
-	every = flag.Int("every", 64, "try one of so many crash points; 1 tries all")
+	every = flag.Int("every", 40, "try one of so many crash points; 1 tries all, and more rounds of all that is drawn")
 	pairs = flag.Int("pairs", 1, "how often a command crashes twice in a row, at random points")
 	seed  = flag.Uint64("seed", 1, "of what is drawn: crash points, pairs, the soak")
 )
+
+// thorough reports whether this is the long form.
+func thorough() bool { return *every == 1 }
 
 // A scenario is one command in a repository with a history. It is played many times, each time from the
 // same beginning and with another fault.
@@ -291,8 +294,8 @@ func isClear(message, where string) bool {
 		strings.Contains(message, where) && !strings.Contains(message, "goroutine")
 }
 
-// count plays the scenario without a fault and returns how many requests have this phase.
-func (s stage) count(m phase) int {
+// requests plays the scenario without a fault and returns its requests, each as its kind and what it names.
+func (s stage) requests() []string {
 	s.t.Helper()
 	if err := s.reset(); err != nil {
 		s.t.Fatal(err)
@@ -304,9 +307,13 @@ func (s stage) count(m phase) int {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	n := 0
-	for line := range strings.Lines(string(log)) {
-		if kind, _, _ := strings.Cut(line, " "); m.counts(kind) {
+	return strings.Split(strings.TrimSpace(string(log)), "\n")
+}
+
+// count returns how many of some requests have this phase.
+func (m phase) count(requests []string) (n int) {
+	for _, request := range requests {
+		if kind, _, _ := strings.Cut(request, " "); m.counts(kind) {
 			n++
 		}
 	}
@@ -333,7 +340,7 @@ func (s stage) recover(done bool) error {
 		}
 		s.harmed = nil
 	}
-	if err := s.intact(true); err != nil {
+	if _, err := s.clean(); err != nil { // what is restored is compared below: no prune makes whole what is not
 		return fmt.Errorf("after the same command again: %w", err)
 	}
 	for range 2 {
@@ -341,11 +348,12 @@ func (s stage) recover(done bool) error {
 			return err
 		}
 	}
-	if err := s.intact(true); err != nil {
-		return fmt.Errorf("after two prunes: %w", err)
+	orphans, err := s.clean()
+	if err == nil {
+		err = s.there(true)
 	}
-	if report, err := s.check(); err != nil || report.Orphans > 0 {
-		return fmt.Errorf("%d objects are left over after two prunes (%w)", report.Orphans, err)
+	if err != nil || orphans > 0 {
+		return fmt.Errorf("after two prunes: %d objects are left over (%w)", orphans, err)
 	}
 	return nil
 }
@@ -355,11 +363,19 @@ func (s stage) intact(done bool) error {
 	if len(s.old) == 0 && !done {
 		return nil // there may be no repository
 	}
-	report, err := s.check()
-	if err != nil || len(report.Findings) > 0 {
-		return fmt.Errorf("findings: %v (%w)", report.Findings, err)
+	if _, err := s.clean(); err != nil {
+		return err
 	}
 	return s.there(done)
+}
+
+// clean checks all data and returns how many objects are left over.
+func (s stage) clean() (orphans int, err error) {
+	report, err := s.check()
+	if err == nil && len(report.Findings) > 0 {
+		err = fmt.Errorf("findings: %v", report.Findings)
+	}
+	return report.Orphans, err
 }
 
 // there restores all snapshots but those that are harmed, which must be what was backed up: those that were there
@@ -414,79 +430,73 @@ func (p place) restores(snapshot, folder string) error {
 	return nil
 }
 
-// A command that is killed before, in or after any of its requests has done all of its work or none. What
-// was there stays whole, and the same command succeeds when it is run again.
-func TestCommandsKilledAtAnyRequestHarmNothing(t *testing.T) {
-	faults(t, before, halfway, after, stuck)
-}
-
-// The same holds for a disk that becomes full at any write, which is told in a sentence.
-func TestCommandsOnAFullDiskHarmNothing(t *testing.T) {
-	faults(t, full)
-}
-
-// faults plays each scenario with a fault at every n-th request.
-func faults(t *testing.T, phases ...phase) {
+// A command that is killed before, in or after any of its requests, or once more when it is run again, has done
+// all of its work or none. What was there stays whole, and the same command succeeds when it is run again. The
+// same holds for a disk that becomes full at any write, which is told in a sentence.
+func TestCommandsUnderFaultsHarmNothing(t *testing.T) {
 	for _, scenario := range scenarios() {
 		t.Run(scenario.name, func(t *testing.T) {
 			t.Parallel()
 			s := newStage(t, scenario)
 			random := rand.New(rand.NewPCG(*seed, uint64(len(scenario.name))))
-			for _, m := range phases {
-				points := 0
-				for n := 1 + random.IntN(min(*every, s.count(m))); ; n += *every {
-					if err := s.reset(); err != nil {
-						t.Fatal(err)
-					}
-					met, done, err := s.suffer(m, n)
-					if err == nil && met != "" {
-						err = s.recover(done)
-					}
-					if err != nil {
-						t.Errorf("%s request %d (%s): %v", m, n, met, err)
-					}
-					if met == "" {
-						break
-					}
-					points++
-				}
-				t.Logf("%s: %d points %s a request", scenario.name, points, m)
+			requests := s.requests()
+			s.failAtAny(random, requests, before, halfway, after, stuck)
+			s.failAtAny(random, requests, full)
+			for range *pairs {
+				s.failTwice(random, requests)
 			}
 		})
 	}
 }
 
-// Whoever crashes may crash again when trying once more.
-func TestCommandsKilledTwiceHarmNothing(t *testing.T) {
-	for _, scenario := range scenarios() {
-		t.Run(scenario.name, func(t *testing.T) {
-			t.Parallel()
-			s := newStage(t, scenario)
-			random := rand.New(rand.NewPCG(*seed, uint64(len(scenario.name))))
-			most := s.count(before)
-			for range *pairs {
-				if err := s.reset(); err != nil {
-					t.Fatal(err)
-				}
-				var trace bytes.Buffer
-				done := false
-				var err error
-				for range 2 {
-					m := []phase{before, halfway, after, stuck, full}[random.IntN(5)]
-					n, met, now := 1+random.IntN(most), "", false
-					if err == nil {
-						met, now, err = s.suffer(m, n)
-					}
-					done = done || now
-					fmt.Fprintf(&trace, "%s request %d (%s), then ", m, n, met)
-				}
-				if err == nil {
-					err = s.recover(done)
-				}
-				if err != nil {
-					t.Errorf("%s: %v", &trace, err)
-				}
+// failAtAny plays the scenario with a fault at every n-th of its requests, those of all phases laid end to end.
+// Where it begins is drawn, so that there is one fault at least.
+func (s stage) failAtAny(random *rand.Rand, requests []string, phases ...phase) {
+	all := 0
+	for _, m := range phases {
+		all += m.count(requests)
+	}
+	n := 1 + random.IntN(min(*every, all))
+	for _, m := range phases {
+		points, most := 0, m.count(requests)
+		for met := ""; n <= most || thorough() && met != ""; n += *every { // a run may take more requests than the counted one
+			var done bool
+			err := s.reset()
+			if err == nil {
+				met, done, err = s.suffer(m, n)
 			}
-		})
+			if err == nil && met != "" {
+				err = s.recover(done)
+			}
+			if err != nil {
+				s.t.Errorf("%s request %d (%s): %v", m, n, met, err)
+			}
+			points++
+		}
+		s.t.Logf("%s: %d points %s a request", s.name, points, m)
+		n = max(1, n-most)
+	}
+}
+
+// failTwice plays the scenario with two faults at drawn requests, since whoever crashes may crash again when trying
+// once more.
+func (s stage) failTwice(random *rand.Rand, requests []string) {
+	err := s.reset()
+	var trace bytes.Buffer
+	done := false
+	for range 2 {
+		m := []phase{before, halfway, after, stuck, full}[random.IntN(5)]
+		n, met, now := 1+random.IntN(len(requests)), "", false
+		if err == nil {
+			met, now, err = s.suffer(m, n)
+		}
+		done = done || now
+		fmt.Fprintf(&trace, "%s request %d (%s), then ", m, n, met)
+	}
+	if err == nil {
+		err = s.recover(done)
+	}
+	if err != nil {
+		s.t.Errorf("%s: %v", &trace, err)
 	}
 }

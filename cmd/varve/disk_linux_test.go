@@ -19,6 +19,7 @@ func withMounts(t *testing.T) bool {
 	if os.Getenv(mountsVariable) != "" {
 		return true
 	}
+	t.Parallel()
 	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", fmt.Sprintf("-every=%d", *every), fmt.Sprintf("-seed=%d", *seed))
 	c.Env = append(os.Environ(), mountsVariable+"=1")
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
@@ -44,6 +45,7 @@ func TestBackupOnAFullDisk(t *testing.T) {
 	}
 	for _, part := range parts {
 		t.Run(part, func(t *testing.T) {
+			t.Parallel()
 			s := newStage(t, scenario{name: part, makes: []string{"three"},
 				command: func(p place) []string { return p.backupOf("three") },
 				history: func(p place) {

@@ -50,7 +50,8 @@ func (p place) path(elements ...string) string {
 // command prepares a run of the program in a process of its own.
 func (p place) command(ctx context.Context, args ...string) (c *exec.Cmd, stdout, stderr *bytes.Buffer) {
 	c = exec.CommandContext(ctx, "varve", args...)
-	c.Env = append(append(os.Environ(), p.env...), "VARVE_REPOSITORY=dir://"+p.path("repository"), "VARVE_PASSWORD_FILE="+p.path("password"),
+	// Half the work of a process that lives for an instant would be the collection of its garbage.
+	c.Env = append(append(os.Environ(), p.env...), "GOGC=off", "GOMEMLIMIT=256MiB", "VARVE_REPOSITORY=dir://"+p.path("repository"), "VARVE_PASSWORD_FILE="+p.path("password"),
 		"XDG_CACHE_HOME="+p.path("cache"), "XDG_STATE_HOME="+p.path("state"))
 	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
 	c.Stdout, c.Stderr = stdout, stderr
@@ -148,7 +149,10 @@ func (p place) checkAll() {
 // other one has not committed.
 func TestTwoProcessesBackUpAtTheSameTime(t *testing.T) {
 	t.Parallel()
-	const rounds = 50
+	rounds := 12
+	if thorough() {
+		rounds = 200
+	}
 	p := newPlace(t)
 	var want []string
 	for round := range rounds {
@@ -185,7 +189,11 @@ func TestTwoProcessesBackUpAtTheSameTime(t *testing.T) {
 // the next backup needs no repair.
 func TestBackupKilledAtAnyMomentLeavesTheOthersIntact(t *testing.T) {
 	t.Parallel()
-	const kills, attempts, every = 32, 200, 8
+	kills := 8
+	if thorough() {
+		kills = 128
+	}
+	const proof = 4 // after so many kills a backup and a check of all
 	p := newPlace(t)
 	random := rand.NewChaCha8([32]byte{1})
 	// change gives the volume 12 MB that the repository does not have.
@@ -209,12 +217,12 @@ func TestBackupKilledAtAnyMomentLeavesTheOthersIntact(t *testing.T) {
 	change()
 	want := []string{"first"}
 	for killed, n := 0, 0; killed < kills; n++ {
-		if n == attempts {
+		if n == 8*kills {
 			t.Fatalf("only %d of %d backups were killed before they ended", killed, n)
 		}
 		// Every other moment is one at which something just appeared in the bucket, which is where a
 		// wrong order of writing shows. The others are spread over the time that a backup takes.
-		moment := afterTime(whole * time.Duration(killed+1) / kills)
+		moment := afterTime(whole * time.Duration(killed+1) / time.Duration(kills))
 		if killed%2 == 1 {
 			moment = p.afterNames(1 + n%4)
 		}
@@ -225,7 +233,7 @@ func TestBackupKilledAtAnyMomentLeavesTheOthersIntact(t *testing.T) {
 			change()
 			continue
 		}
-		if killed++; killed%every == 0 {
+		if killed++; killed%proof == 0 {
 			name := fmt.Sprintf("after-%d", killed)
 			p.varve(create(name)...)
 			p.checkAll()

@@ -20,7 +20,7 @@ import (
 )
 
 // soakTime is short for a test among others; make soak takes ten minutes.
-var soakTime = flag.Duration("soak", 5*time.Second, "how long processes work on one repository while others kill them")
+var soakTime = flag.Duration("soak", 3*time.Second, "how long processes work on one repository while others kill them")
 
 const (
 	soakWriters = 8
