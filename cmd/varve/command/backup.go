@@ -40,6 +40,8 @@ func (a *app) backupCreate() *cobra.Command {
 		Long: `Back up the objects of the cluster that the kubeconfig names, all or those that the filters select, and
 any number of folders as volumes. What did not change since the last backup is not read or stored again.
 
+NAME is how the backup is asked for later, and need not be new. Without one it is backup- with the time.
+
 Left out are Events and Leases, unless --include-resources names them, tokens of service accounts, and what
 has the label varve.dev/exclude-from-backup=true. Of a PersistentVolumeClaim the object is backed up, and its
 data only if its folder is given as a volume.

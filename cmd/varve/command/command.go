@@ -155,7 +155,13 @@ func displayName(args []string) string {
 
 // noun makes a command that only groups others.
 func noun(name, short, long string, verbs ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: name, Short: short, Long: long, Args: noSuchCommand, RunE: help, SuggestionsMinimumDistance: 2}
+	var examples []string // the first of each verb
+	for _, verb := range verbs {
+		first, _, _ := strings.Cut(verb.Example, "\n")
+		examples = append(examples, first)
+	}
+	c := &cobra.Command{Use: name, Short: short, Long: long, Example: strings.Join(examples, "\n"), Args: noSuchCommand, RunE: help,
+		SuggestionsMinimumDistance: 2}
 	c.AddCommand(verbs...)
 	return c
 }

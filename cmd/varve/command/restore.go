@@ -54,6 +54,8 @@ differs, unless --existing-resource-policy says update.
 What is restored comes back without its status, which controllers write anew, and with the labels
 varve-restore, varve.dev/restore-name and varve.dev/backup-name, which tell where it came from.
 
+NAME is what the restore is called in its report and in these labels; without one it is the backup's, with the time.
+
 With --dry-run nothing is changed: it shows what would be done with each object, and why.
 
 Exit codes: 3 when something selected was not restored; 8 when the restore broke off after it may have

@@ -104,7 +104,7 @@ repository did not have before, STORED what that took in the bucket.
 With --forgotten list those that were forgotten, who did so, when and why, and whether they can come back: for
 sure as long as no prune has run without them, and then as long as none has dropped what they need.`,
 		Example: `  varve snapshot list
-  varve snapshot list --cluster 1c2d3e4f-… -o json
+  varve snapshot list --name monday -o json
   varve snapshot list --forgotten`,
 		Args: arguments(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
