@@ -91,8 +91,7 @@ type checker struct {
 
 	suspects map[uint32]suspect   // packs with something wrong
 	tried    map[journal.Copy]int // copies in suspects: their finding, or sound
-	visited  map[blob.Ref]struct{}
-	walking  journal.SnapshotID // that is being walked
+	walking  journal.SnapshotID   // that is being walked
 }
 
 // suspect is a pack of which each blob is tried before it is relied on.
@@ -113,7 +112,7 @@ const sound = -1
 func (r *Repository) Check(ctx context.Context, o CheckOptions) (report CheckReport, err error) {
 	report = CheckReport{Findings: []Finding{}, KeySlots: []string{}, touched: map[blob.Ref]*roaring.Bitmap{}, lost: map[blob.Ref]bool{}}
 	c := &checker{repo: r, data: o.ReadData, tell: o.Progress, report: &report, found: map[string]int{}, vouched: map[uint64]journal.Vouched{},
-		suspects: map[uint32]suspect{}, tried: map[journal.Copy]int{}, visited: map[blob.Ref]struct{}{}}
+		suspects: map[uint32]suspect{}, tried: map[journal.Copy]int{}}
 	if c.tell == nil {
 		c.tell = func(CheckProgress) {}
 	}

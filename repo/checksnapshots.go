@@ -7,6 +7,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"github.com/varve-dev/varve/index"
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
 )
@@ -14,14 +15,15 @@ import (
 // errForgotten ends the walk of a snapshot that was forgotten meanwhile, so that its blobs may go.
 var errForgotten = errors.New("snapshot was forgotten meanwhile")
 
-// snapshots walks everything that live snapshots reach, each distinct node once, and adds to the
-// findings the snapshots that they touch. Memory is the names of the nodes and what damage touches;
-// blobs without links are looked up wherever a node names them, and not remembered.
+// snapshots walks everything that live snapshots reach and adds to the findings the snapshots that they
+// touch. Memory is that of a walk and what damage touches.
 func (c *checker) snapshots(ctx context.Context) error {
 	c.progress()
+	beneath := walk{met: c.repo.newMarks(), enter: c.enter, leave: c.leave}
 	for _, l := range c.state.Snapshots {
 		c.walking = l.ID
-		damage, err := c.walk(ctx, blob.Ref{Class: blob.Manifest, ID: l.Manifest})
+		manifest := blob.Ref{Class: blob.Manifest, ID: l.Manifest}
+		err := beneath.from(ctx, manifest)
 		if errors.Is(err, errForgotten) {
 			continue
 		}
@@ -29,6 +31,7 @@ func (c *checker) snapshots(ctx context.Context) error {
 			return err
 		}
 		c.report.Snapshots++
+		damage := c.report.touched[manifest]
 		if damage == nil {
 			continue
 		}
@@ -42,35 +45,21 @@ func (c *checker) snapshots(ctx context.Context) error {
 
 func (c *checker) progress() { c.tell(CheckProgress{Step: "snapshots", Nodes: c.report.Nodes}) }
 
-// walk returns the findings that touch a blob or anything beneath it, or nil.
-func (c *checker) walk(ctx context.Context, ref blob.Ref) (damage *roaring.Bitmap, err error) {
-	if damage, touched := c.report.touched[ref]; touched {
-		return damage, nil
-	}
-	if _, whole := c.visited[ref]; whole {
-		return nil, nil
-	}
-	damage, err = c.noGoodCopy(ctx, ref)
-	if err != nil {
-		return nil, err
+// enter looks for a good copy of a blob, and reads it if it is a node.
+func (c *checker) enter(ctx context.Context, ref blob.Ref, _ []index.Location) (links []blob.Ref, err error) {
+	damage, err := c.noGoodCopy(ctx, ref)
+	if err == nil && damage == nil && ref.Class.HasLinks() {
+		links, damage, err = c.links(ctx, ref)
 	}
 	if damage != nil {
 		c.report.lost[ref] = true
-	} else if ref.Class.HasLinks() {
-		if damage, err = c.beneath(ctx, ref); err != nil {
-			return nil, err
-		}
-	}
-	if damage != nil {
 		c.report.touched[ref] = damage
-	} else if ref.Class.HasLinks() {
-		c.visited[ref] = struct{}{}
 	}
-	return damage, nil
+	return links, err
 }
 
-// beneath reads a node and walks what it links to.
-func (c *checker) beneath(ctx context.Context, ref blob.Ref) (damage *roaring.Bitmap, err error) {
+// links reads a node, or returns why that cannot be done.
+func (c *checker) links(ctx context.Context, ref blob.Ref) (links []blob.Ref, damage *roaring.Bitmap, err error) {
 	n, err := c.repo.ReadNode(ctx, ref)
 	if errors.Is(err, ErrDamaged) {
 		for _, f := range c.repo.copies(ref) { // none of which was suspect yet
@@ -78,33 +67,31 @@ func (c *checker) beneath(ctx context.Context, ref blob.Ref) (damage *roaring.Bi
 				c.suspects[f.number] = suspect{finding: sound}
 			}
 		}
-		if damage, err = c.noGoodCopy(ctx, ref); err != nil {
-			return nil, err
-		}
-		if damage != nil {
-			c.report.lost[ref] = true
-			return damage, nil
+		if damage, err = c.noGoodCopy(ctx, ref); damage != nil || err != nil {
+			return nil, damage, err
 		}
 		n, err = c.repo.ReadNode(ctx, ref)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	c.report.Nodes++
 	c.progress()
-	for _, l := range n.Links {
-		under, err := c.walk(ctx, l)
-		if err != nil {
-			return nil, err
+	return n.Links, nil, nil
+}
+
+// leave hands upwards what touches something beneath a node.
+func (c *checker) leave(ref blob.Ref, links []blob.Ref) {
+	for _, l := range links {
+		under := c.report.touched[l]
+		if under == nil {
+			continue
 		}
-		if under != nil {
-			if damage == nil {
-				damage = roaring.New()
-			}
-			damage.Or(under)
+		if c.report.touched[ref] == nil {
+			c.report.touched[ref] = roaring.New()
 		}
+		c.report.touched[ref].Or(under)
 	}
-	return damage, nil
 }
 
 // noGoodCopy returns why no good copy of a blob is left, or nil if there is one: a copy in a pack with

@@ -10,16 +10,13 @@ import (
 	"github.com/varve-dev/varve/repo/journal"
 )
 
-// marking is what the live snapshots of one state reach: one bit for each row of the index, set on all
-// copies of a blob. Besides the index itself, that and the packs are all that it holds in memory.
-//
-// Rows know the first 16 bytes of a blob's ID. Two blobs that share them would be marked together; with keyed
-// hashes that takes some 2⁶⁴ blobs.
+// marking is what the live snapshots of one state reach, in marks on the rows of its index. Besides the index
+// itself, that and the packs are all that it holds in memory.
 type marking struct {
 	repo  *Repository
 	state *journal.State
 	set   *index.Set // of the state alone, whatever others add meanwhile
-	live  []uint64
+	live  *marks
 
 	missing *journal.Packs          // packs whose object is not there
 	damaged map[damagedRow]struct{} // copies known to be bad, as rows tell them
@@ -50,7 +47,7 @@ func newMarking(ctx context.Context, r *Repository, s *journal.State, missing *j
 		}
 		m.set.AddLoose(uint32(number), rows)
 	}
-	m.live = make([]uint64, (m.set.Len()+63)/64)
+	m.live = newMarks(m.set)
 	for _, c := range s.Damaged {
 		m.damaged[damagedRow{short(c.Blob.ID), c.Blob.Class, c.Pack}] = struct{}{}
 	}
@@ -63,12 +60,26 @@ func short(id blob.ID) (s blob.ID) {
 	return s
 }
 
-func (m *marking) isLive(row int) bool { return m.live[row/64]&(1<<(row%64)) != 0 }
-
-// all marks what every live snapshot reaches, each distinct node once.
+// all marks what every live snapshot reaches. It reads links alone, for which the catalog key is enough.
 func (m *marking) all(ctx context.Context, report *PruneReport, progress func(done int64)) error {
+	reach := walk{met: m.live, enter: func(ctx context.Context, ref blob.Ref, copies []index.Location) ([]blob.Ref, error) {
+		good, err := m.good(ref, copies)
+		if err != nil {
+			return nil, err
+		}
+		if len(good) == 0 {
+			report.Lost++ // and known to be: repair has said of each copy that it is bad
+			report.Blind = report.Blind || ref.Class.HasLinks()
+			return nil, nil
+		}
+		if !ref.Class.HasLinks() {
+			return nil, nil
+		}
+		report.Nodes++
+		return m.links(ctx, ref, good)
+	}}
 	for i, l := range m.state.Snapshots {
-		if err := m.reach(ctx, blob.Ref{Class: blob.Manifest, ID: l.Manifest}, report); err != nil {
+		if err := reach.from(ctx, blob.Ref{Class: blob.Manifest, ID: l.Manifest}); err != nil {
 			return fmt.Errorf("snapshot %v: %w", l.ID, err)
 		}
 		progress(int64(i + 1))
@@ -76,49 +87,13 @@ func (m *marking) all(ctx context.Context, report *PruneReport, progress func(do
 	return nil
 }
 
-// reach marks a blob and all beneath it.
-func (m *marking) reach(ctx context.Context, from blob.Ref, report *PruneReport) error {
-	for next := []blob.Ref{from}; len(next) > 0; {
-		ref := next[len(next)-1]
-		next = next[:len(next)-1]
-		good, before, err := m.markOne(ref)
-		if err != nil {
-			return err
-		}
-		if before {
-			continue
-		}
-		if len(good) == 0 {
-			report.Lost++ // and known to be: repair has said of each copy that it is bad
-			report.Blind = report.Blind || ref.Class.HasLinks()
-			continue
-		}
-		if !ref.Class.HasLinks() {
-			continue
-		}
-		links, err := m.links(ctx, ref, good)
-		if err != nil {
-			return err
-		}
-		report.Nodes++
-		next = append(next, links...)
-	}
-	return nil
-}
-
-// markOne marks all copies of a blob. It returns those that are good, and whether they were marked before.
-// A blob of which no copy is there and none is known to be bad is missing.
-func (m *marking) markOne(ref blob.Ref) (good []found, before bool, err error) {
+// good returns the copies of a blob that are there and not known to be bad. A blob of which no copy is
+// there and none is known to be bad is missing.
+func (m *marking) good(ref blob.Ref, copies []index.Location) (good []found, err error) {
 	bad, unknown := journal.NewPacks(), false // a copy that is not there and of which nobody has said that it is bad
-	for row, l := range m.set.Find(ref.ID) {
-		if l.Class != ref.Class || m.state.Packs[l.Pack].Status == journal.DroppedPack {
-			continue
-		}
-		if m.isLive(row) {
-			return nil, true, nil
-		}
-		m.live[row/64] |= 1 << (row % 64)
+	for _, l := range copies {
 		switch {
+		case m.state.Packs[l.Pack].Status == journal.DroppedPack:
 		case m.isDamaged(ref.ID, l):
 			bad.Add(l.Pack)
 		case m.missing.Contains(l.Pack):
@@ -132,12 +107,12 @@ func (m *marking) markOne(ref blob.Ref) (good []found, before bool, err error) {
 		m.recorded(ref, bad)
 	}
 	if len(good) == 0 && (unknown || bad.IsEmpty()) {
-		return nil, false, fmt.Errorf("%v is in no pack that is there: %w", ref, ErrDamaged)
+		return nil, fmt.Errorf("%v is in no pack that is there: %w", ref, ErrDamaged)
 	}
 	if len(good) == 0 {
 		m.graves.Or(bad)
 	}
-	return good, false, nil
+	return good, nil
 }
 
 // recorded adds the packs that are said to have had a copy of a blob, though no index knows it any more.
@@ -200,7 +175,7 @@ func (m *marking) contents() []content {
 		c := &packs[r.Pack]
 		c.total += int64(r.Stored)
 		c.keys = max(c.keys, int(r.Key)+1)
-		if !m.isLive(row) {
+		if !m.live.has(row) {
 			continue
 		}
 		if n, _, ok := m.holder(r.ID, r.Class); ok && n == row {
@@ -223,5 +198,5 @@ func (m *marking) repeated(row int, r index.Row) bool {
 // keeps reports whether a pack is to keep the copy that a row of its own table tells of.
 func (m *marking) keeps(pack uint32, row blob.Row) bool {
 	n, at, ok := m.holder(row.ID, row.Class)
-	return ok && m.isLive(n) && at.Pack == pack && at.Offset == row.Offset
+	return ok && m.live.has(n) && at.Pack == pack && at.Offset == row.Offset
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/varve-dev/varve/index"
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
 )
@@ -66,9 +67,9 @@ func (r *Repository) KnowsDamage() (yes bool) {
 
 // Losses is what is lost of some blobs and all that lies beneath them. The zero value has lost nothing.
 type Losses struct {
-	gone   map[blob.Ref]bool // no good copy is left
-	above  map[blob.Ref]bool // nodes with something gone beneath
-	broken map[blob.Ref]bool // nodes with a node gone beneath, so that not all beneath is known
+	gone   map[blob.Ref]bool     // no good copy is left
+	above  map[blob.Ref]blob.Ref // nodes with something gone beneath, and one such blob of each
+	broken map[blob.Ref]bool     // nodes with a node gone beneath, so that not all beneath is known
 }
 
 // None reports whether nothing is lost.
@@ -78,7 +79,21 @@ func (l *Losses) None() bool { return l == nil || len(l.gone) == 0 }
 func (l *Losses) Gone(ref blob.Ref) bool { return l != nil && l.gone[ref] }
 
 // Touches reports whether a blob or anything beneath it is lost.
-func (l *Losses) Touches(ref blob.Ref) bool { return l != nil && (l.gone[ref] || l.above[ref]) }
+func (l *Losses) Touches(ref blob.Ref) bool {
+	_, lost := l.one(ref)
+	return lost
+}
+
+// one returns a lost blob, the one given or one beneath it.
+func (l *Losses) one(ref blob.Ref) (one blob.Ref, lost bool) {
+	if l.Gone(ref) {
+		return ref, true
+	}
+	if l != nil {
+		one, lost = l.above[ref]
+	}
+	return one, lost
+}
 
 // Touching tells the same as one finding of a check, number 0.
 func (l *Losses) Touching(ref blob.Ref) (findings []int, lost bool) {
@@ -109,9 +124,15 @@ func (l *Losses) Blobs() []blob.Ref {
 
 // Losses walks all that blobs reach, each distinct node once, and finds what has no good copy left as far
 // as the journal knows, and nodes that do not open. It reads nodes and no contents, and its memory grows
-// with the nodes.
+// with what is lost.
 func (r *Repository) Losses(ctx context.Context, roots ...blob.Ref) (*Losses, error) {
-	return r.losses(ctx, roots, nil)
+	w := r.newLossWalk(nil)
+	for _, root := range roots {
+		if err := w.from(ctx, root); err != nil {
+			return nil, err
+		}
+	}
+	return w.Losses, nil
 }
 
 // manifests are those of all snapshots, the forgotten ones last.
@@ -127,32 +148,23 @@ func (r *Repository) manifests() (all []blob.Ref) {
 	return all
 }
 
-func (r *Repository) losses(ctx context.Context, roots []blob.Ref, visit func(blob.Ref)) (*Losses, error) {
-	w := r.newLossWalk(visit)
-	for _, root := range roots {
-		if err := w.walk(ctx, root); err != nil {
-			return nil, err
-		}
-	}
-	return w.Losses, nil
-}
-
+// lossWalk finds losses as it goes.
 type lossWalk struct {
+	walk
 	*Losses
 	repo  *Repository
-	seen  map[blob.Ref]bool // nodes
-	visit func(blob.Ref)    // is told of every blob, of a content maybe more than once; may be nil
+	visit func(blob.Ref) // is told of every blob; may be nil
 }
 
 func (r *Repository) newLossWalk(visit func(blob.Ref)) *lossWalk {
-	return &lossWalk{repo: r, seen: map[blob.Ref]bool{}, visit: visit,
-		Losses: &Losses{gone: map[blob.Ref]bool{}, above: map[blob.Ref]bool{}, broken: map[blob.Ref]bool{}}}
+	w := &lossWalk{repo: r, visit: visit,
+		Losses: &Losses{gone: map[blob.Ref]bool{}, above: map[blob.Ref]blob.Ref{}, broken: map[blob.Ref]bool{}}}
+	w.walk = walk{met: r.newMarks(), enter: w.look, leave: w.sum}
+	return w
 }
 
-func (w *lossWalk) walk(ctx context.Context, ref blob.Ref) error {
-	if w.seen[ref] || w.gone[ref] {
-		return ctx.Err()
-	}
+// look finds out whether a blob is lost.
+func (w *lossWalk) look(ctx context.Context, ref blob.Ref, _ []index.Location) ([]blob.Ref, error) {
 	if w.visit != nil {
 		w.visit(ref)
 	}
@@ -160,27 +172,24 @@ func (w *lossWalk) walk(ctx context.Context, ref blob.Ref) error {
 		if len(w.repo.copies(ref)) == 0 {
 			w.gone[ref] = true
 		}
-		return ctx.Err()
+		return nil, nil
 	}
-	w.seen[ref] = true
 	n, err := w.repo.ReadNode(ctx, ref)
 	if errors.Is(err, ErrDamaged) {
 		w.gone[ref] = true
-		return nil
+		return nil, nil
 	}
-	if err != nil {
-		return err
-	}
-	for _, l := range n.Links {
-		if err := w.walk(ctx, l); err != nil {
-			return err
-		}
-		if w.Touches(l) {
-			w.above[ref] = true
+	return n.Links, err
+}
+
+// sum hands upwards what is lost beneath a node.
+func (w *lossWalk) sum(ref blob.Ref, links []blob.Ref) {
+	for _, l := range links {
+		if one, lost := w.one(l); lost {
+			w.above[ref] = one
 		}
 		if w.Breaks(l) {
 			w.broken[ref] = true
 		}
 	}
-	return nil
 }

@@ -450,13 +450,13 @@ func (x *journalRepair) readManifests(ctx context.Context) error {
 
 // recommit makes a snapshot again, which relies on every pack that it reaches.
 func (x *journalRepair) recommit(ctx context.Context, s journal.Snapshot) error {
-	g := gathering{repo: x.repo, packs: journal.NewPacks(), seen: map[blob.Ref]bool{}, gone: map[blob.Ref]bool{}}
-	if err := g.gather(ctx, blob.Ref{Class: blob.Manifest, ID: s.Manifest}); err != nil {
+	packs, err := x.repo.packsBeneath(ctx, s.Manifest)
+	if err != nil {
 		return err
 	}
 	return x.repo.change(ctx, func(state *journal.State) (e journal.Entry, err error) {
 		revive := journal.NewPacks()
-		for _, n := range g.packs.ToArray() {
+		for _, n := range packs.ToArray() {
 			if state.Packs[n].Status == journal.RetiredPack {
 				revive.Add(n)
 			}
@@ -464,7 +464,7 @@ func (x *journalRepair) recommit(ctx context.Context, s journal.Snapshot) error 
 		if !revive.IsEmpty() {
 			e.Revive = revive
 		}
-		e.Snapshots = []journal.Snapshot{{ID: s.ID, Manifest: s.Manifest, UID: s.UID, Time: s.Time, Part: s.Part, Refs: g.packs}}
+		e.Snapshots = []journal.Snapshot{{ID: s.ID, Manifest: s.Manifest, UID: s.UID, Time: s.Time, Part: s.Part, Refs: packs}}
 		return e, nil
 	})
 }

@@ -59,10 +59,10 @@ func (n *naming) update(ctx context.Context) error {
 	slices.SortFunc(lost, blob.Ref.Compare)
 	for _, ref := range lost {
 		delete(n.walk.gone, ref)
-		delete(n.walk.seen, ref)
+		n.walk.met.remove(ref)
 	}
 	for _, ref := range append(n.walk.repo.manifests(), lost...) {
-		if err := n.walk.walk(ctx, ref); err != nil {
+		if err := n.walk.from(ctx, ref); err != nil {
 			return err
 		}
 	}

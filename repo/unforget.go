@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/varve-dev/varve/index"
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
 )
@@ -92,7 +93,7 @@ func (r *Repository) findNeeded(ctx context.Context, ids []journal.SnapshotID) (
 	for _, id := range ids {
 		var walk bool
 		var manifest blob.ID
-		need := needed{packs: journal.NewPacks()}
+		var need needed
 		r.journal.View(func(s *journal.State) {
 			f, ok := forgottenSnapshot(s, id)
 			walk, manifest, need.damaged = ok && !s.CanAdopt(id), f.Manifest, slices.Clone(s.Damaged)
@@ -100,8 +101,8 @@ func (r *Repository) findNeeded(ctx context.Context, ids []journal.SnapshotID) (
 		if !walk {
 			continue
 		}
-		w := gathering{repo: r, packs: need.packs, seen: map[blob.Ref]bool{}, gone: map[blob.Ref]bool{}}
-		if err := w.gather(ctx, blob.Ref{Class: blob.Manifest, ID: manifest}); err != nil {
+		var err error
+		if need.packs, err = r.packsBeneath(ctx, manifest); err != nil {
 			return nil, fmt.Errorf("snapshot %v: %w", id, err)
 		}
 		found[id] = need
@@ -109,44 +110,46 @@ func (r *Repository) findNeeded(ctx context.Context, ids []journal.SnapshotID) (
 	return found, nil
 }
 
-// gathering walks everything beneath a manifest, each distinct node once, and gathers the packs that it
-// needs.
+// gathering is the packs that hold what a walk has met.
 type gathering struct {
 	repo  *Repository
 	packs *journal.Packs
-	seen  map[blob.Ref]bool // nodes
-	gone  map[blob.Ref]bool // blobs that are nowhere, with what is beneath them
+	gone  []string // blobs that are nowhere, by name; of many only the first
+	more  int      // of those without a name
 }
 
-func (g *gathering) gather(ctx context.Context, root blob.Ref) error {
-	for open := []blob.Ref{root}; len(open) > 0; {
-		ref := open[len(open)-1]
-		open = open[:len(open)-1]
-		if g.seen[ref] {
-			continue
-		}
-		if !g.choose(ref) {
-			g.gone[ref] = true
-			continue
-		}
-		if !ref.Class.HasLinks() {
-			continue
-		}
-		g.seen[ref] = true
-		n, err := g.repo.ReadNode(ctx, ref)
-		if errors.Is(err, ErrDamaged) {
-			g.gone[ref] = true
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		open = append(open, n.Links...)
+// packsBeneath walks everything beneath a manifest and gathers the packs that it needs. Nodes are opened as whole,
+// so that a snapshot which nobody could read does not come back.
+func (r *Repository) packsBeneath(ctx context.Context, manifest blob.ID) (*journal.Packs, error) {
+	g := gathering{repo: r, packs: journal.NewPacks()}
+	beneath := walk{met: r.newMarks(), enter: g.enter}
+	if err := beneath.from(ctx, blob.Ref{Class: blob.Manifest, ID: manifest}); err != nil {
+		return nil, err
 	}
 	if len(g.gone) == 0 {
-		return nil
+		return g.packs, nil
 	}
-	return fmt.Errorf("%w: the grace period is over, and a prune has deleted, or damage has taken, what it needs: %s", ErrGone, g.missing())
+	names := strings.Join(g.gone, ", ")
+	if g.more > 0 {
+		names = fmt.Sprintf("%s and %d more blobs", names, g.more)
+	}
+	return nil, fmt.Errorf("%w: the grace period is over, and a prune has deleted, or damage has taken, what it needs: %s", ErrGone, names)
+}
+
+func (g *gathering) enter(ctx context.Context, ref blob.Ref, _ []index.Location) ([]blob.Ref, error) {
+	if !g.choose(ref) {
+		g.miss(ref)
+		return nil, nil
+	}
+	if !ref.Class.HasLinks() {
+		return nil, nil
+	}
+	n, err := g.repo.ReadNode(ctx, ref)
+	if errors.Is(err, ErrDamaged) {
+		g.miss(ref)
+		return nil, nil
+	}
+	return n.Links, err
 }
 
 // choose takes a pack with a good copy of a blob: a live one or else a retired one, and of these one that
@@ -166,16 +169,12 @@ func (g *gathering) choose(ref blob.Ref) bool {
 	return true
 }
 
-// missing names some of what is gone.
-func (g *gathering) missing() string {
+// miss notes a blob that is nowhere.
+func (g *gathering) miss(ref blob.Ref) {
 	const most = 3
-	var names []string
-	for ref := range g.gone {
-		names = append(names, ref.String())
+	if len(g.gone) == most {
+		g.more++
+		return
 	}
-	slices.Sort(names)
-	if more := len(names) - most; more > 0 {
-		return fmt.Sprintf("%s and %d more blobs", strings.Join(names[:most], ", "), more)
-	}
-	return strings.Join(names, ", ")
+	g.gone = append(g.gone, ref.String())
 }
