@@ -122,7 +122,11 @@ func (c *checker) openPack(ctx context.Context, number uint32, p journal.Pack, o
 	if err != nil {
 		return flawed(packUnread, p.Name.Short(), err)
 	}
-	keys, _, err := reader.SessionKeys(data)
+	var keys []seal.SessionKey
+	head, err := reader.Head(data)
+	if err == nil {
+		keys, err = reader.SessionKeys(head)
+	}
 	if errors.Is(err, seal.ErrNoKey) {
 		return fmt.Errorf("read the data of %s: %w", name, err)
 	}

@@ -105,15 +105,9 @@ func (p *packReader) sessionKeys(ctx context.Context, f found) ([]seal.SessionKe
 	if ok {
 		return keys, nil
 	}
-	head, err := p.bytes(ctx, f, 0, min(pack.HeadSize, f.pack.Size))
-	if err != nil {
-		return nil, err
-	}
-	keys, need, err := p.reader.SessionKeys(head)
-	if err == nil && need > 0 {
-		if head, err = p.bytes(ctx, f, 0, int64(need)); err == nil {
-			keys, _, err = p.reader.SessionKeys(head)
-		}
+	head, err := p.reader.HeadBy(f.pack.Size, func(offset, length int64) ([]byte, error) { return p.bytes(ctx, f, offset, length) })
+	if err == nil {
+		keys, err = p.reader.SessionKeys(head)
 	}
 	if err != nil {
 		return nil, err

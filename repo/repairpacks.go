@@ -173,7 +173,7 @@ type salvage struct {
 	numbered
 	data   []byte
 	whole  bool           // the bytes are right, so that blobs which open can stay where they are
-	keys   []keyTable     // that may fit
+	keys   []opener       // that may fit
 	saved  [][]blob.Row   // beside keys: what opens with them and goes into the new pack
 	named  bool           // what lies in it is known by names only
 	others []journal.Copy // good ones of its blobs, because of which these are not saved
@@ -296,9 +296,9 @@ func (v *salvage) opens(row blob.Row) (fits int, err error) {
 	return 0, err
 }
 
-// keyTable is the beginning of a pack and the session keys in it.
-type keyTable struct {
-	head []byte
+// opener is the start of a pack, and the session keys in it.
+type opener struct {
+	head pack.Head
 	keys []seal.SessionKey
 }
 
@@ -311,12 +311,8 @@ func (v *salvage) findKeys(ctx context.Context) error {
 	if len(v.data) == 0 {
 		return nil
 	}
-	keys, need, err := v.repo.packs.reader.SessionKeys(v.data)
-	if err == nil && need == 0 {
-		v.keys, v.saved = []keyTable{{v.data, keys}}, make([][]blob.Row, 1)
-		return nil
-	}
-	if err != nil && !isDamage(err) {
+	err := v.unwrap(v.repo.packs.reader.Head(v.data))
+	if err == nil || !isDamage(err) {
 		return err
 	}
 	v.unread(err)
@@ -329,15 +325,23 @@ func (v *salvage) findKeys(ctx context.Context) error {
 		}
 	})
 	for _, p := range near {
-		head, keys, err := v.repo.readKeys(ctx, p)
-		if err == nil {
-			v.keys = append(v.keys, keyTable{head, keys})
-		} else if !isDamage(err) {
+		if err := v.unwrap(v.repo.readHead(ctx, p)); err != nil && !isDamage(err) {
 			return err
 		}
 	}
-	v.saved = make([][]blob.Row, len(v.keys))
 	return nil
+}
+
+// unwrap adds the keys of a head that was read, if it was.
+func (v *salvage) unwrap(head pack.Head, err error) error {
+	if err != nil {
+		return err
+	}
+	keys, err := v.repo.packs.reader.SessionKeys(head)
+	if err == nil {
+		v.keys, v.saved = append(v.keys, opener{head, keys}), append(v.saved, nil)
+	}
+	return err
 }
 
 // table returns the rows of the pack: from itself, else from the journal, else from the index with the
@@ -454,7 +458,7 @@ func (v *salvage) join() (pack.Pack, error) {
 		if len(rows) == 0 {
 			continue
 		}
-		source, err := v.repo.packs.reader.Remains(v.data, rows, v.keys[i].head)
+		source, err := pack.Remains(v.data, rows, v.keys[i].head)
 		if err != nil {
 			return pack.Pack{}, err
 		}

@@ -12,7 +12,6 @@ import (
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/pack"
-	"github.com/varve-dev/varve/repo/seal"
 )
 
 // Every pack ends with a table of what it holds, so an index segment that is missing or damaged costs
@@ -43,23 +42,12 @@ func (r *Repository) readTable(ctx context.Context, p journal.Pack) ([]blob.Row,
 	return rows, nil
 }
 
-// readKeys reads the beginning of a pack, with the session keys in it.
-func (r *Repository) readKeys(ctx context.Context, p journal.Pack) (head []byte, keys []seal.SessionKey, err error) {
+// readHead reads the start of a pack.
+func (r *Repository) readHead(ctx context.Context, p journal.Pack) (pack.Head, error) {
 	name, base := p.Object()
-	for length := int64(pack.HeadSize); ; {
-		if head, err = r.bucket.Get(ctx, name, base, min(length, p.Size)); err != nil {
-			return nil, nil, err
-		}
-		keys, need, err := r.packs.reader.SessionKeys(head)
-		if err == nil && int64(need) > length {
-			length = int64(need)
-			continue
-		}
-		if err == nil && need > 0 {
-			err = fmt.Errorf("pack %s ends early: %w", p.Name.Short(), errDamagedPack)
-		}
-		return head, keys, err
-	}
+	return r.packs.reader.HeadBy(p.Size, func(offset, length int64) ([]byte, error) {
+		return r.bucket.Get(ctx, name, base+offset, length)
+	})
 }
 
 // readTables reads the tables of packs, some at a time, and hands each to use in the order of the packs:

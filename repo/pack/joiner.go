@@ -37,25 +37,18 @@ func (r Reader) Source(data []byte) (Source, error) {
 	if err != nil {
 		return Source{}, err
 	}
-	return r.Remains(data, rows, data)
-}
-
-// Remains is what is left of a pack of which not all opens any more. Rows are known from elsewhere, and head
-// begins with a header and a key table: those of the pack itself, or of one of the same session. That the
-// rows lie within the data, and that blobs open, is for the caller to see.
-func (r Reader) Remains(data []byte, rows []blob.Row, head []byte) (Source, error) {
-	h, err := parseHeader(head)
+	head, err := r.Head(data)
 	if err != nil {
 		return Source{}, err
 	}
-	if len(head) < headerSize+h.keyTable {
-		return Source{}, fmt.Errorf("key table is cut short: %w", ErrDamaged)
-	}
-	table, err := r.Keys.OpenCatalog(seal.PackKeys, h.name(), head[headerSize:headerSize+h.keyTable])
-	if err != nil {
-		return Source{}, fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	keys, err := seal.ParseKeyTable(table)
+	return Remains(data, rows, head)
+}
+
+// Remains is what is left of a pack of which not all opens any more. Rows are known from elsewhere, and the
+// head is that of the pack itself, or of one of the same session. That the rows lie within the data, and that
+// blobs open, is for the caller to see.
+func Remains(data []byte, rows []blob.Row, head Head) (Source, error) {
+	keys, err := seal.ParseKeyTable(head.table)
 	if err != nil {
 		return Source{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}

@@ -50,15 +50,23 @@ func build(t testing.TB, k *seal.Keys, recovery hpke.PublicKey) Pack {
 	return p
 }
 
+func keysOf(r Reader, data []byte) ([]seal.SessionKey, error) {
+	h, err := r.Head(data)
+	if err != nil {
+		return nil, err
+	}
+	return r.SessionKeys(h)
+}
+
 // readAll opens everything in a pack from nothing but its bytes.
 func readAll(r Reader, data []byte) (map[blob.Class]blob.Node, error) {
 	rows, err := r.Rows(data)
 	if err != nil {
 		return nil, err
 	}
-	keys, need, err := r.SessionKeys(data)
-	if err != nil || need != 0 {
-		return nil, fmt.Errorf("session keys: %d more bytes, %w", need, err)
+	keys, err := keysOf(r, data)
+	if err != nil {
+		return nil, err
 	}
 	got := map[blob.Class]blob.Node{}
 	for _, row := range rows {
@@ -89,14 +97,57 @@ func TestPackTellsEverythingByItself(t *testing.T) {
 
 func TestKeysOfAPackOpenFromItsHead(t *testing.T) {
 	k := testKeys()
-	p := build(t, k, nil)
-	_, need, err := Reader{Keys: k}.SessionKeys(p.Data[:headerSize])
-	if err != nil || need <= headerSize || need > HeadSize {
-		t.Fatalf("from the header alone: needs %d bytes, %v", need, err)
+	sources := make([]Pack, 256/len(blob.Classes))
+	for i := range sources {
+		sources[i] = build(t, k, nil)
 	}
-	keys, need, err := Reader{Keys: k}.SessionKeys(p.Data[:need])
-	if err != nil || need != 0 || len(keys) != len(blob.Classes) {
-		t.Errorf("from the head: %d keys, needs %d bytes, %v", len(keys), need, err)
+	many := joined(t, k, sources...)
+	whole, err := Reader{Keys: k}.Head(many.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		of   Pack
+		keys int
+		ends []int64 // of what is fetched
+	}{
+		{of: sources[0], keys: len(blob.Classes), ends: []int64{min(HeadSize, int64(len(sources[0].Data)))}},
+		{of: many, keys: 256, ends: []int64{HeadSize, int64(headerSize + whole.keyTable)}},
+	} {
+		var ends []int64
+		r := Reader{Keys: k}
+		h, err := r.HeadBy(int64(len(c.of.Data)), func(offset, length int64) ([]byte, error) {
+			ends = append(ends, offset+length)
+			return c.of.Data[offset:][:length], nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys, err := r.SessionKeys(h)
+		if err != nil || len(keys) != c.keys {
+			t.Errorf("%d keys, %v; want %d", len(keys), err, c.keys)
+		}
+		if diff := cmp.Diff(c.ends, ends); diff != "" {
+			t.Errorf("%d keys: what was fetched ends at (-want +got)\n%s", c.keys, diff)
+		}
+	}
+}
+
+func TestHeadThatIsCutShortIsDamaged(t *testing.T) {
+	k := testKeys()
+	p := build(t, k, nil)
+	whole, err := Reader{Keys: k}.Head(p.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for length := range headerSize + whole.keyTable {
+		short := func(offset, _ int64) ([]byte, error) { return p.Data[offset:length], nil }
+		if _, err := (Reader{Keys: k}).HeadBy(int64(len(p.Data)), short); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%d bytes instead of all: %v", length, err)
+		}
+		if _, err := (Reader{Keys: k}).Head(p.Data[:length]); !errors.Is(err, ErrDamaged) {
+			t.Errorf("a pack of %d bytes: %v", length, err)
+		}
 	}
 }
 
@@ -306,7 +357,7 @@ func TestJoinedPackOpensAsItsSources(t *testing.T) {
 	if err != nil || len(rows) != 4*len(contents) {
 		t.Fatalf("%d rows, %v; want %d", len(rows), err, 4*len(contents))
 	}
-	keys, _, err := r.SessionKeys(p.Data)
+	keys, err := keysOf(r, p.Data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +378,7 @@ func TestKeysOfOneSessionAreCarriedOnce(t *testing.T) {
 	if p := joined(t, k, one, one, one); len(p.Data) >= 3*len(one.Data) {
 		t.Errorf("three times one pack make %d bytes of %d", len(p.Data), len(one.Data))
 	}
-	keys, _, err := Reader{Keys: k}.SessionKeys(joined(t, k, one, one, one).Data)
+	keys, err := keysOf(Reader{Keys: k}, joined(t, k, one, one, one).Data)
 	if err != nil || len(keys) != len(blob.Classes) {
 		t.Errorf("%d keys, %v; want %d", len(keys), err, len(blob.Classes))
 	}
@@ -354,7 +405,7 @@ func TestJoinerIsFullWhenKeysDoNotFit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if keys, _, err := (Reader{Keys: k}).SessionKeys(p.Data); err != nil || len(keys) != 256 {
+	if keys, err := keysOf(Reader{Keys: k}, p.Data); err != nil || len(keys) != 256 {
 		t.Errorf("%d keys, %v; want 256", len(keys), err)
 	}
 }

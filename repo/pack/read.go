@@ -21,66 +21,80 @@ type Reader struct {
 	Recovery hpke.PrivateKey // opens packs of write-only repositories; nil without
 }
 
-// SessionKeys opens the key table at the start of a pack. When the given bytes do not reach to its
-// end, it returns how many are needed (and neither keys nor an error).
-func (r Reader) SessionKeys(head []byte) (keys []seal.SessionKey, need int, err error) {
-	h, err := parseHeader(head)
+// Head is the start of a pack, opened with the catalog key. Packs of one session may stand in for each other
+// with theirs.
+type Head struct {
+	header
+	table []byte // plain: session keys, each of them wrapped
+}
+
+// Head opens the start of a whole pack, or of what is left of one.
+func (r Reader) Head(data []byte) (Head, error) { return r.HeadBy(int64(len(data)), within(data)) }
+
+// HeadBy is Head for a pack of the given size of which only the start is fetched. What read returns may be
+// shorter than what it was asked for.
+func (r Reader) HeadBy(size int64, read func(offset, length int64) ([]byte, error)) (Head, error) {
+	data, err := exactly(size, read, 0, min(HeadSize, size))
 	if err != nil {
-		return nil, 0, err
+		return Head{}, err
 	}
-	if end := headerSize + h.keyTable; len(head) < end {
-		return nil, end, nil
-	}
-	table, err := r.Keys.OpenCatalog(seal.PackKeys, h.name(), head[headerSize:headerSize+h.keyTable])
+	h, err := parseHeader(data)
 	if err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", ErrDamaged, err)
+		return Head{}, err
 	}
-	keys, err = r.Keys.OpenKeyTable(table, r.Recovery)
-	return keys, 0, err
+	end := int64(headerSize + h.keyTable)
+	if end > int64(len(data)) {
+		if data, err = exactly(size, read, 0, end); err != nil {
+			return Head{}, err
+		}
+	}
+	table, err := r.Keys.OpenCatalog(seal.PackKeys, h.name(), data[headerSize:end])
+	if err != nil {
+		return Head{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return Head{h, table}, nil
+}
+
+// SessionKeys unwraps the keys of a pack, for which the catalog key is not enough.
+func (r Reader) SessionKeys(h Head) ([]seal.SessionKey, error) {
+	return r.Keys.OpenKeyTable(h.table, r.Recovery)
+}
+
+// within reads from bytes in memory.
+func within(data []byte) func(offset, length int64) ([]byte, error) {
+	return func(offset, length int64) ([]byte, error) { return data[offset:][:length], nil }
+}
+
+// exactly fetches bytes of a pack of the given size; what is too short is damaged.
+func exactly(size int64, read func(offset, length int64) ([]byte, error), offset, length int64) ([]byte, error) {
+	if offset < 0 || length < 0 || offset+length > size {
+		return nil, fmt.Errorf("%d bytes are too few: %w", size, ErrDamaged)
+	}
+	data, err := read(offset, length)
+	if err == nil && int64(len(data)) != length {
+		err = fmt.Errorf("it ends early, %d bytes at %d are not there: %w", length, offset, ErrDamaged)
+	}
+	return data, err
 }
 
 // Rows reads and checks the table of a whole pack: the label binds it to the key table, and every row
 // lies within the blobs.
 func (r Reader) Rows(data []byte) ([]blob.Row, error) {
-	return r.RowsBy(int64(len(data)), func(offset, length int64) ([]byte, error) { return data[offset:][:length], nil })
+	return r.RowsBy(int64(len(data)), within(data))
 }
 
 // RowsBy is Rows for a pack of the given size of which only the start and the end are fetched. What read
 // returns may be shorter than what it was asked for.
 func (r Reader) RowsBy(size int64, read func(offset, length int64) ([]byte, error)) ([]blob.Row, error) {
-	exactly := func(offset, length int64) ([]byte, error) {
-		if offset < 0 || length < 0 || offset+length > size {
-			return nil, fmt.Errorf("%d bytes are too few: %w", size, ErrDamaged)
-		}
-		data, err := read(offset, length)
-		if err == nil && int64(len(data)) != length {
-			err = fmt.Errorf("it ends early, %d bytes at %d are not there: %w", length, offset, ErrDamaged)
-		}
-		return data, err
-	}
-	head, err := exactly(0, min(HeadSize, size))
+	h, err := r.HeadBy(size, read)
 	if err != nil {
 		return nil, err
 	}
-	h, err := parseHeader(head)
+	start, table, err := r.table(h.header, size, read)
 	if err != nil {
 		return nil, err
 	}
-	before := int64(headerSize + h.keyTable)
-	if before > int64(len(head)) {
-		if head, err = exactly(0, before); err != nil {
-			return nil, err
-		}
-	}
-	start, table, err := r.table(h, size, exactly)
-	if err != nil {
-		return nil, err
-	}
-	keyTable, err := r.Keys.OpenCatalog(seal.PackKeys, h.name(), head[headerSize:before])
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	if r.Keys.PackLabel(keyTable, table) != h.label {
+	if r.Keys.PackLabel(h.table, table) != h.label {
 		return nil, fmt.Errorf("table and key table are of different packs: %w", ErrDamaged)
 	}
 	rows, err := parseTable(table)
@@ -88,7 +102,7 @@ func (r Reader) RowsBy(size int64, read func(offset, length int64) ([]byte, erro
 		return nil, err
 	}
 	for _, row := range rows {
-		if int64(row.Offset) < before || int64(row.Offset)+int64(row.Stored) > start {
+		if int64(row.Offset) < int64(headerSize+h.keyTable) || int64(row.Offset)+int64(row.Stored) > start {
 			return nil, fmt.Errorf("blob %v lies outside the pack: %w", row.Ref(), ErrDamaged)
 		}
 	}
@@ -98,7 +112,7 @@ func (r Reader) RowsBy(size int64, read func(offset, length int64) ([]byte, erro
 // table opens the table of a pack and tells where it begins, which is where the blobs end.
 func (r Reader) table(h header, size int64, read func(offset, length int64) ([]byte, error)) (start int64, table []byte, err error) {
 	from := max(0, size-tailSize)
-	tail, err := read(from, size-from)
+	tail, err := exactly(size, read, from, size-from)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -116,7 +130,7 @@ func (r Reader) table(h header, size int64, read func(offset, length int64) ([]b
 	var sealed []byte
 	if start >= from {
 		sealed = tail[start-from:][:length]
-	} else if sealed, err = read(start, length); err != nil {
+	} else if sealed, err = exactly(size, read, start, length); err != nil {
 		return 0, nil, err
 	}
 	if table, err = r.Keys.OpenCatalog(seal.PackTable, h.name(), sealed); err != nil {
