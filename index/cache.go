@@ -17,7 +17,7 @@ import (
 // journal and the plain segments. Any number of processes may use one folder at once; each holds a
 // lock only while it reads or writes a state.
 //
-//	<dir>/state.db           bbolt: the state and its number, replaced in one transaction; when packs were verified
+//	<dir>/state.db           bbolt: the state and its number, replaced in one transaction; when packs were verified; notes
 //	<dir>/segments/<hash>    a segment, named by the hash of its sealed object, and a checksum
 //
 // Nothing that the disk does fails a method. What cannot be read is not there; what cannot be
@@ -35,6 +35,7 @@ type Cache struct {
 	segments map[blob.Hash]*Segment
 	unsaved  *state                  // newest state that did not reach the disk
 	verified map[blob.Hash]time.Time // packs that were found right through this Cache
+	notes    map[string][]byte       // that did not reach the disk
 	degraded error
 }
 

@@ -68,10 +68,10 @@ func (c *Cache) SetState(seq uint64, body []byte) {
 	}
 }
 
-// DropState forgets the state, as after the journal itself was repaired or rolled back.
+// DropState forgets the state and the notes, as after the journal itself was repaired or rolled back.
 func (c *Cache) DropState() {
 	c.mu.Lock()
-	c.unsaved = nil
+	c.unsaved, c.notes = nil, nil
 	c.mu.Unlock()
 	if c.dir == "" {
 		return

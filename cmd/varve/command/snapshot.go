@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/snapshot"
 )
@@ -65,23 +64,20 @@ func rowOf(r *session, s *snapshot.Snapshot) snapshotRow {
 	return row
 }
 
-// rowsOf are the rows of snapshots. Where damage is known it is looked up what they have lost.
+// rowsOf are the rows of snapshots. Where damage is known it is looked up which of them have lost something.
 func rowsOf(ctx context.Context, r *session, found []*snapshot.Snapshot) ([]snapshotRow, error) {
-	var lost *repo.Losses
-	if r.KnowsDamage() {
-		var roots []blob.Ref
-		for _, s := range found {
-			roots = append(roots, s.Ref())
-		}
-		var err error
-		if lost, err = r.Losses(ctx, roots...); err != nil {
-			return nil, err
-		}
+	manifests := make([]blob.Ref, len(found))
+	for i, s := range found {
+		manifests[i] = s.Ref()
+	}
+	damaged, err := r.Damaged(ctx, manifests...)
+	if err != nil {
+		return nil, err
 	}
 	rows := make([]snapshotRow, len(found))
 	for i, s := range found {
 		rows[i] = rowOf(r, s)
-		if lost.Touches(s.Ref()) {
+		if damaged[s.Ref()] {
 			rows[i].Status = "Damaged"
 		}
 	}
