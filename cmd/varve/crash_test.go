@@ -474,7 +474,9 @@ func (s stage) failAtAny(random *rand.Rand, requests []string, phases ...phase) 
 			points++
 		}
 		s.t.Logf("%s: %d points %s a request", s.name, points, m)
-		n = max(1, n-most)
+		if n -= most; thorough() {
+			n = 1
+		}
 	}
 }
 
