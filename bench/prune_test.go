@@ -16,6 +16,7 @@ import (
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/storage/dir"
+	"github.com/varve-dev/varve/repo/storage/meter"
 	"github.com/varve-dev/varve/snapshot/content"
 	"github.com/varve-dev/varve/snapshot/tree"
 )
@@ -110,10 +111,11 @@ func (v *volume) backUp(ctx context.Context, version int) error {
 // reports what the process held beyond what it held before.
 func BenchmarkPruneAfterForgettingHalf(b *testing.B) {
 	ctx := b.Context()
-	bucket, err := dir.Open(b.TempDir(), dir.Options{})
+	folder, err := dir.Open(b.TempDir(), dir.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
+	bucket := meter.New(folder)
 	const password = "a password of a benchmark"
 	if _, err := repo.Init(ctx, bucket, repo.InitOptions{Password: password, PasswordWork: 1}); err != nil {
 		b.Fatal(err)
@@ -140,6 +142,7 @@ func BenchmarkPruneAfterForgettingHalf(b *testing.B) {
 	for b.Loop() {
 		for i := range 2 {
 			held := watchHeap()
+			asked := bucket.Counts()
 			started := time.Now()
 			report, err := open().Prune(ctx, repo.PruneOptions{MaxDrop: 1})
 			if err != nil {
@@ -147,7 +150,16 @@ func BenchmarkPruneAfterForgettingHalf(b *testing.B) {
 			}
 			b.Logf("prune %d: %d packs of %d MiB before; %.1f s, %.1f MiB held at most beyond the start; %+v",
 				i+1, before.Packs, before.PackBytes>>20, time.Since(started).Seconds(), float64(held())/(1<<20), report)
+			logRequests(b, bucket.Counts().Sub(asked))
 		}
+	}
+}
+
+// logRequests tells what a store was asked, and what it would have taken for that.
+func logRequests(b *testing.B, c meter.Counts) {
+	for _, p := range meter.KnownPrices() {
+		b.Logf("%d requests, %.1f MiB up, %.1f MiB down: %.6f %s by the prices of %s",
+			c.Requests(), float64(c.BytesUp)/(1<<20), float64(c.BytesDown)/(1<<20), p.Requests(c), p.Currency, p.Name)
 	}
 }
 

@@ -29,6 +29,7 @@ type account struct {
 	Packs     int64             `json:"packs"`
 	Requests  int64             `json:"requests"` // to the bucket, from opening the repository on
 	Kinds     requestCounts     `json:"requestKinds"`
+	Cost      *cost             `json:"cost,omitempty"`
 	Ratio     float64           `json:"ratio"` // bytes in the backup for each one written
 	Healed    *healed           `json:"healed,omitempty"`
 	Digest    snapshot.Sum      `json:"digest,omitzero"`
@@ -79,7 +80,7 @@ func (r requestCounts) String() string {
 func accountOf(s *session, made *snapshot.Snapshot, r backup.Result, c meter.Counts) account {
 	a := account{snapshotRow: rowOf(s, made), Parent: r.Parent, Seconds: r.Completed.Sub(r.Started).Seconds(), Unchanged: r.Unchanged,
 		Written: r.Written.StoredBytes, Packs: r.Written.Packs, Requests: c.Requests(),
-		Kinds: requestCounts{c.Create, c.Get, c.Stat, c.List, c.Delete}, Digest: r.Digest, Results: r.Results}
+		Kinds: kindsOf(c), Cost: s.costOf(&c, r.Written.StoredBytes), Digest: r.Digest, Results: r.Results}
 	for _, v := range r.Volumes {
 		a.Files += v.Files.Files
 		a.Folders = append(a.Folders, volumeAccount{Name: v.Name, Path: v.Path, Entries: v.Files.Files + v.Files.Directories + v.Files.Symlinks + v.Files.Specials,
@@ -119,6 +120,7 @@ func (a *app) showBackup(s *session, made *snapshot.Snapshot, r backup.Result, c
 		}
 		t.row("Stored:", storedText(x))
 		t.row("Requests:", x.Kinds.String())
+		x.Cost.row(t)
 		writeResults(t, x.Results, fewResults)
 	})
 	if err != nil {
@@ -197,6 +199,7 @@ func (a *app) showBackups(ctx context.Context, s *session, found []*snapshot.Sna
 // description is all that is known of a backup.
 type description struct {
 	snapshotRow
+	Cost       *cost             `json:"cost,omitempty"`
 	Plan       json.RawMessage   `json:"plan,omitempty"`
 	VolumeData []volumeSize      `json:"volumeData,omitempty"`
 	Digest     snapshot.Sum      `json:"digest,omitzero"`
@@ -221,7 +224,7 @@ func (a *app) describe(ctx context.Context, r *session, s *snapshot.Snapshot, de
 	if err != nil {
 		return err
 	}
-	d := description{snapshotRow: rows[0], Digest: s.Digest}
+	d := description{snapshotRow: rows[0], Digest: s.Digest, Cost: r.costOf(nil, rows[0].Bytes.Stored)}
 	plan, err := s.Plan(ctx)
 	if err != nil {
 		return err
@@ -292,6 +295,7 @@ func writeDescription(t *sheet, d description, details bool) {
 	t.row("Read:", size(int64(d.Bytes.Read)))
 	t.row("New:", size(int64(d.Bytes.New)))
 	t.row("Stored:", size(d.Bytes.Stored))
+	d.Cost.row(t)
 	if d.Objects > 0 {
 		t.row("Digest:", d.Digest.Body.String())
 	}

@@ -5,6 +5,8 @@
 // What all commands share stands beside the nouns:
 //
 //	open.go      flags that name a repository, and opening it
+//	line.go      how its store is asked: limits, patience
+//	cost.go      what the store takes for it
 //	password.go  where the password comes from, and which ones are refused
 //	output.go    results: tables, JSON and YAML
 //	text.go      sizes, counts, times, and names that may hold anything
@@ -24,6 +26,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -57,6 +60,7 @@ type app struct {
 	Process
 	output     format
 	repository repositoryFlags
+	telling    *atomic.Pointer[progress] // the line that is told on just now
 }
 
 // Main runs the command line and returns the exit code.
@@ -86,7 +90,7 @@ func Main(p Process) int {
 	if p.Dial == nil {
 		p.Dial = dial.Open
 	}
-	a := &app{Process: p}
+	a := &app{Process: p, telling: new(atomic.Pointer[progress])}
 	err := a.root().ExecuteContext(ctx)
 	if err != nil && context.Cause(ctx) != nil {
 		err = interrupted(err)

@@ -81,6 +81,7 @@ ends with 4.`,
 func (a *app) withSource(ctx context.Context, from repositoryFlags, use func(*session) error) error {
 	source := *a
 	from.cacheDir, from.noCache, from.stateDir = a.repository.cacheDir, a.repository.noCache, a.repository.stateDir
+	from.line = a.repository.line
 	source.repository = from
 	if from.named() == (credentials{}) {
 		a.note("The first password is that of the source, " + name(from.url) + ".")
@@ -117,8 +118,9 @@ func (a *app) runCopy(ctx context.Context, from, to *session, plan copies.Plan) 
 	if err != nil {
 		return failure{err: err, hint: copyHint(ctx, report, err)}
 	}
+	asked := to.bucket.Counts()
 	return a.showCopy(copyAccount{From: from.URL(), To: to.URL(), DryRun: plan.DryRun, Report: report, Seconds: time.Since(started).Seconds(),
-		Requests: twoSides{kindsOf(from.bucket.Counts()), kindsOf(to.bucket.Counts())}})
+		Requests: twoSides{kindsOf(from.bucket.Counts()), kindsOf(asked)}, Cost: to.costOf(&asked, report.Written.StoredBytes)})
 }
 
 // notInSource says of a snapshot that the source has not whether it was forgotten there, and how to see which ones
@@ -171,6 +173,7 @@ type copyAccount struct {
 	copies.Report
 	Seconds  float64  `json:"seconds"`
 	Requests twoSides `json:"requests"`
+	Cost     *cost    `json:"cost,omitempty"` // of the destination
 }
 
 type twoSides struct {
@@ -234,4 +237,5 @@ func writeCopy(t *sheet, x copyAccount) {
 		t.row("Stored:", fmt.Sprintf("%s, %s", size(x.Written.StoredBytes), counted(x.Written.Packs, "pack")))
 	}
 	t.row("Requests:", "source: "+x.Requests.Source.String()+"; destination: "+x.Requests.Destination.String())
+	x.Cost.row(t)
 }

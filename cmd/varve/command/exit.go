@@ -19,6 +19,7 @@ import (
 	"github.com/varve-dev/varve/repo/seal/kms"
 	"github.com/varve-dev/varve/repo/storage"
 	"github.com/varve-dev/varve/repo/storage/dial"
+	"github.com/varve-dev/varve/repo/storage/retry"
 	"github.com/varve-dev/varve/snapshot"
 	"github.com/varve-dev/varve/snapshot/copies"
 	"github.com/varve-dev/varve/snapshot/files"
@@ -146,6 +147,7 @@ func causes() []cause {
 		{restore.ErrPlan, exitUsage, ""},
 		{restore.ErrEmptySelection, exitFailed, "varve snapshot ls shows what the backup has"},
 		{files.ErrNotEmpty, exitFailed, "name another folder, or say --files-policy overwrite or keep"},
+		{retry.ErrGaveUp, exitUnreachable, "what was stored stays and is not stored again; --retry-for waits longer"},
 		{storage.ErrNoBucket, exitUnreachable, "is the path right, and the disk mounted? varve repo init creates it"},
 	}
 }

@@ -25,6 +25,8 @@ type repositoryFlags struct {
 	fingerprint             fingerprint
 	credentials             credentials
 	noCache, acceptRollback bool
+	line                    lineFlags
+	prices                  prices
 }
 
 func (f *repositoryFlags) add(c *cobra.Command) {
@@ -38,6 +40,8 @@ func (f *repositoryFlags) add(c *cobra.Command) {
 	flags.BoolVar(&f.noCache, "no-cache", false, "keep no local cache: the index is read each time")
 	flags.StringVar(&f.stateDir, "state-dir", "", "the `FOLDER` that remembers what was seen of each repository (default varve in the user's state folder)")
 	flags.BoolVar(&f.acceptRollback, "accept-rollback", false, "take the repository as it is now, though it is older than, or another one than, what was seen before")
+	f.line.add(c)
+	flags.Var(&f.prices, "prices", "what the store takes, to estimate costs by: "+strings.Join(f.prices.choices(), ", ")+",\nor a file (default as the URL tells)")
 }
 
 // location returns the repository's URL.
@@ -90,7 +94,9 @@ func (a *app) state() string {
 // session is an open repository and the meter of what it costs.
 type session struct {
 	*repo.Repository
-	bucket *meter.Bucket
+	bucket *dial.Line
+	prices meter.Prices
+	priced bool // there are prices
 	warned bool // that the cache is not used
 
 	forgetful bool // warned that nothing is remembered
@@ -98,7 +104,7 @@ type session struct {
 
 // withRepository opens the repository, hands it to use, and closes it.
 func (a *app) withRepository(ctx context.Context, use func(*session) error) error {
-	return a.withBucket(ctx, func(b *meter.Bucket, o repo.OpenOptions) error {
+	return a.withBucket(ctx, func(b *dial.Line, o repo.OpenOptions) error {
 		s, err := a.open(ctx, b, o)
 		if err != nil {
 			return err
@@ -110,16 +116,15 @@ func (a *app) withRepository(ctx context.Context, use func(*session) error) erro
 }
 
 // withBucket opens the bucket of the repository, hands it to use with what opens that, and closes it.
-func (a *app) withBucket(ctx context.Context, use func(*meter.Bucket, repo.OpenOptions) error) (err error) {
+func (a *app) withBucket(ctx context.Context, use func(*dial.Line, repo.OpenOptions) error) (err error) {
 	url, err := a.repository.location()
 	if err != nil {
 		return err
 	}
-	b, err := a.Dial(ctx, url, dial.Options{})
+	bucket, err := a.dial(ctx, url, dial.Options{})
 	if err != nil {
-		return misnamed(url, refused(err))
+		return err
 	}
-	bucket := meter.New(b)
 	defer func() {
 		if e := bucket.Close(); e != nil && err == nil {
 			err = fmt.Errorf("close %s: %w", bucket, e)
@@ -145,12 +150,15 @@ func refused(err error) error {
 }
 
 // open opens the repository by credentials and the flags.
-func (a *app) open(ctx context.Context, bucket *meter.Bucket, o repo.OpenOptions) (*session, error) {
+func (a *app) open(ctx context.Context, bucket *dial.Line, o repo.OpenOptions) (*session, error) {
 	r, err := repo.Open(ctx, bucket, a.withFlags(o))
 	if err != nil {
 		return nil, refused(err)
 	}
 	s := &session{Repository: r, bucket: bucket}
+	if url, err := a.repository.location(); err == nil {
+		s.prices, s.priced = a.repository.prices.at(url)
+	}
 	a.warnOfCache(s)
 	if err := r.AcceptedRollback(); err != nil && a.repository.acceptRollback {
 		a.warn("accepted: %v", err)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/varve-dev/varve/repo/storage/retry"
 )
 
 // How often progress is told: a terminal's line is drawn again, elsewhere a line is added.
@@ -22,6 +24,7 @@ type progress struct {
 	live    bool // on a terminal
 	width   func() int
 	started time.Time
+	ended   func()
 	drawn   sync.WaitGroup
 
 	mu       sync.Mutex
@@ -39,6 +42,9 @@ type standing struct {
 	total   int64  // that bytes will be in the end, as far as is known
 	fresh   int64  // bytes that the repository did not have
 	waiting string // why it does not go on
+
+	held      string        // by whom, for a while
+	heldUntil time.Duration // from the beginning
 }
 
 // progress starts to tell. The caller stops it before it writes anything else.
@@ -52,8 +58,15 @@ func (a *app) progress(what string) *progress {
 		return 80
 	}
 	finished := p.finished
+	p.ended = func() { a.telling.CompareAndSwap(p, nil) }
+	a.telling.Store(p)
 	p.drawn.Go(func() { p.run(finished) })
 	return p
+}
+
+// hold tells for a while that a store is waited for.
+func (p *progress) hold(w retry.Wait) {
+	p.update(func(s *standing) { s.held, s.heldUntil = held(w), time.Since(p.started)+w.Pause+redrawEvery })
 }
 
 // update changes what is told. It may be called by many goroutines.
@@ -69,6 +82,7 @@ func (p *progress) stop() {
 	if p.finished != nil {
 		close(p.finished)
 		p.finished = nil
+		p.ended()
 	}
 	p.mu.Unlock()
 	p.drawn.Wait()
@@ -126,6 +140,9 @@ func (s standing) line(elapsed time.Duration) string {
 		if elapsed >= time.Second {
 			said = append(said, size(int64(float64(done)/elapsed.Seconds()))+"/s")
 		}
+	}
+	if s.held != "" && elapsed < s.heldUntil {
+		said = append(said, s.held)
 	}
 	if s.waiting != "" {
 		said = append(said, "waiting: "+escaped(s.waiting))

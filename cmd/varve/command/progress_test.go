@@ -1,11 +1,17 @@
 package command
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/varve-dev/varve/kube/backup"
 	"github.com/varve-dev/varve/repo"
+	"github.com/varve-dev/varve/repo/storage/retry"
 )
 
 func TestProgressNamesWhatIsWaitedFor(t *testing.T) {
@@ -37,4 +43,44 @@ func TestProgressGoesOnFromStageToStage(t *testing.T) {
 			t.Errorf("line = %s\nwant   %s", got, step.want)
 		}
 	}
+}
+
+func TestProgressTellsForAWhileThatAStoreIsWaitedFor(t *testing.T) {
+	p := &progress{started: time.Now().Add(-time.Minute)}
+	p.hold(retry.Wait{Since: 45 * time.Second, Pause: 10 * time.Second})
+	for elapsed, want := range map[time.Duration]string{
+		65 * time.Second: " 1m5s  the store has not answered for 45.0s and is asked again",
+		75 * time.Second: " 1m15s",
+	} {
+		if got := p.now.line(elapsed); got != want {
+			t.Errorf("line = %q, want %q", got, want)
+		}
+	}
+}
+
+func TestAStoreThatIsWaitedForIsToldNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		a := &app{Process: Process{Stderr: out}, telling: new(atomic.Pointer[progress])}
+		tell, began := a.waits(), time.Now()
+		for time.Since(began) < 100*time.Second {
+			tell(retry.Wait{Cause: errors.New("503 SlowDown"), Since: time.Since(began), Pause: time.Second})
+			time.Sleep(time.Second)
+		}
+		told, err := os.ReadFile(out.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := ""
+		for _, since := range []string{"4.0s", "34.0s", "1m04s", "1m34s"} {
+			want += "varve: warning: the store has not answered for " + since + " and is asked again: 503 SlowDown\n"
+		}
+		if string(told) != want {
+			t.Errorf("told:\n%swant:\n%s", told, want)
+		}
+	})
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/repo/journal"
-	"github.com/varve-dev/varve/repo/storage/meter"
+	"github.com/varve-dev/varve/repo/storage/dial"
 	"github.com/varve-dev/varve/snapshot"
 )
 
@@ -40,7 +40,7 @@ Clients that have seen the lost entries refuse the repository until they are tol
 					return asUsage(c, err)
 				}
 			}
-			return a.withBucket(c.Context(), func(b *meter.Bucket, open repo.OpenOptions) error {
+			return a.withBucket(c.Context(), func(b *dial.Line, open repo.OpenOptions) error {
 				return a.mendJournal(c.Context(), b, open, o)
 			})
 		},
@@ -59,7 +59,7 @@ func entryNumber(word string) (uint64, error) {
 	return n, nil
 }
 
-func (a *app) mendJournal(ctx context.Context, b *meter.Bucket, open repo.OpenOptions, o repo.JournalOptions) error {
+func (a *app) mendJournal(ctx context.Context, b *dial.Line, open repo.OpenOptions, o repo.JournalOptions) error {
 	report, err := repo.RepairJournal(ctx, b, a.withFlags(open), o)
 	switch {
 	case errors.Is(err, repo.ErrReadable) && o.Confirmed:

@@ -8,9 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/varve-dev/varve/repo"
-	"github.com/varve-dev/varve/repo/storage"
 	"github.com/varve-dev/varve/repo/storage/dial"
-	"github.com/varve-dev/varve/repo/storage/meter"
 )
 
 func (a *app) repo() *cobra.Command {
@@ -42,9 +40,9 @@ Given as --fingerprint, it shows that nobody has put another repository in the p
 			if err != nil {
 				return err
 			}
-			b, err := a.Dial(c.Context(), url, dial.Options{Create: true})
+			b, err := a.dial(c.Context(), url, dial.Options{Create: true})
 			if err != nil {
-				return misnamed(url, refused(err))
+				return err
 			}
 			defer func() { err = errors.Join(err, b.Close()) }()
 			_, err = repo.Init(c.Context(), b, repo.InitOptions{Password: password, PasswordWork: a.PasswordWork})
@@ -55,7 +53,7 @@ Given as --fingerprint, it shows that nobody has put another repository in the p
 				return err
 			}
 			// What was here before is gone, and the new one is meant.
-			s, err := a.open(c.Context(), meter.New(b), repo.OpenOptions{Password: password, AcceptRollback: true}) // shows that what was just made opens
+			s, err := a.open(c.Context(), b, repo.OpenOptions{Password: password, AcceptRollback: true}) // shows that what was just made opens
 			if err != nil {
 				return err
 			}
@@ -74,8 +72,8 @@ type created struct {
 
 // showPresent shows the repository that is there already, if the password opens it: an earlier run has made
 // it, and could not say so perhaps. Otherwise the refusal to make one stands.
-func (a *app) showPresent(ctx context.Context, b storage.Bucket, password string, refusal error) error {
-	s, err := a.open(ctx, meter.New(b), repo.OpenOptions{Password: password})
+func (a *app) showPresent(ctx context.Context, b *dial.Line, password string, refusal error) error {
+	s, err := a.open(ctx, b, repo.OpenOptions{Password: password})
 	if errors.Is(err, repo.ErrNoRepository) || errors.Is(err, repo.ErrWrongKey) {
 		return refusal
 	}
@@ -112,14 +110,21 @@ func (a *app) repoInfo() *cobra.Command {
 		Args:    arguments(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.withRepository(c.Context(), func(s *session) error {
-				i := s.Info()
+				i := repositoryInfo{s.Info(), nil}
+				i.Cost = s.costOf(nil, i.PackBytes)
 				return a.show(i, func(t *sheet) { writeInfo(t, i) })
 			})
 		},
 	}
 }
 
-func writeInfo(t *sheet, i repo.Info) {
+// repositoryInfo is what a repository says of itself, and what it costs.
+type repositoryInfo struct {
+	repo.Info
+	Cost *cost `json:"cost,omitempty"`
+}
+
+func writeInfo(t *sheet, i repositoryInfo) {
 	checkpoint := "none yet"
 	if i.Checkpoint > 0 {
 		checkpoint = "after entry " + count(i.Checkpoint-1)
@@ -130,6 +135,7 @@ func writeInfo(t *sheet, i repo.Info) {
 	t.row("Format:", fmt.Sprintf("version %d, chunks of %s on average", i.Version, size(int64(i.Chunker.Avg))))
 	t.row("Snapshots:", count(i.Snapshots))
 	t.row("Stored:", fmt.Sprintf("%s in %s, of it %s inside the journal", size(i.PackBytes), counted(i.Packs, "pack"), size(i.InlineBytes)))
+	i.Cost.row(t)
 	t.row("Journal:", fmt.Sprintf("%s, checkpoint %s", entries(i.Entries), checkpoint))
 	remembered := "nothing, so a rollback would go unnoticed"
 	if i.Remembered.Entries > 0 {
