@@ -233,3 +233,35 @@ func TestOnePackGivenUpCostsNotTheOthers(t *testing.T) {
 		mustBeClean(t, reopen(t, b, ""))
 	}
 }
+
+// What a client could not read its sessions store again, though no entry says yet that it is damaged. What was only
+// spoiled on its way they do not.
+func TestSessionStoresAgainWhatCouldNotBeRead(t *testing.T) {
+	lost, spoiled := noise(1, 2<<20), noise(2, 100)
+	b := mem.New()
+	initialise(t, b)
+	_, refs := backup(t, reopen(t, b, ""), lost, spoiled)
+	rotten := objects(t, b, journal.PackFolder)[0]
+	must(t, b.Damage(rotten, func(data []byte) []byte { data[1<<20]++; return data }))
+	once := true
+	r := reopen(t, b.View(func(_ context.Context, op mem.Op) mem.Fault {
+		if once && op.Name == rotten {
+			once = false
+			return mem.Fault{Short: 10}
+		}
+		return mem.Fault{}
+	}), "")
+	if _, err := r.Read(t.Context(), refs[1]); err != nil || once {
+		t.Fatalf("read what was spoiled once: %v", err)
+	}
+	if _, err := r.Read(t.Context(), refs[0]); !errors.Is(err, ErrDamaged) {
+		t.Fatalf("read what is lost: %v, want ErrDamaged", err)
+	}
+	w := r.NewWriter(t.Context(), WriterOptions{})
+	again := writeAll(t, w, lost, spoiled)
+	if n := w.Stats().NewBlobs; n != 1 {
+		t.Errorf("%d blobs are stored again, want the lost one", n)
+	}
+	must(t, commitManifest(t, w, again))
+	mustReadAll(t, reopen(t, b, ""), refs, [][]byte{lost, spoiled})
+}

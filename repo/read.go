@@ -62,6 +62,7 @@ func (r *Repository) readCopies(ctx context.Context, ref blob.Ref) (blob.Node, e
 	var failed []error
 	for _, f := range r.copies(ref) {
 		n, err := r.packs.open(ctx, f)
+		r.suspect.note(ref, f.number, err)
 		if err == nil {
 			return n, nil
 		}

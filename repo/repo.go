@@ -90,6 +90,7 @@ type Repository struct {
 	journal *journal.Journal
 	cache   *index.Cache
 	packs   *packReader
+	suspect suspects
 	verify  bool
 	limits  Limits
 	witness *witness

@@ -6,6 +6,7 @@ import (
 	"crypto/hpke"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -177,7 +178,7 @@ func (w *Writer) claim(ctx context.Context, ref blob.Ref, size int) (known bool,
 	var there []found
 	lost := false
 	if !mine {
-		there = w.repo.copies(ref)
+		there = slices.DeleteFunc(w.repo.copies(ref), func(f found) bool { return w.repo.suspect.has(ref, f.number) })
 		lost = len(there) == 0 && len(w.damaged) > 0 && (w.damaged[ref] || len(w.repo.everyCopy(ref)) > 0)
 	}
 	w.mu.Lock()
