@@ -26,6 +26,7 @@ import (
 	"github.com/varve-dev/varve/snapshot"
 	"github.com/varve-dev/varve/snapshot/content"
 	"github.com/varve-dev/varve/snapshot/files"
+	"github.com/varve-dev/varve/snapshot/tree"
 )
 
 // Plan is what to back up. It knows nothing of custom resources or flags. Its zero value, with a name,
@@ -110,8 +111,13 @@ func Run(ctx context.Context, d Deps, p Plan) (Result, error) {
 	if err := p.complete(d); err != nil {
 		return Result{}, err
 	}
+	var damage *parentDamage // met by an earlier attempt
 	for attempt := 1; ; attempt++ {
-		result, err := runOnce(ctx, d, p)
+		result, err := runOnce(ctx, d, p, damage)
+		if met, ok := errors.AsType[*parentDamage](err); ok && damage == nil {
+			damage = met
+			continue
+		}
 		if !errors.Is(err, repo.ErrSuperseded) || attempt == maxAttempts {
 			return result, err
 		}
@@ -159,16 +165,17 @@ type run struct {
 	result   Result
 	parent   *snapshot.Snapshot // nil if there is none
 	lost     *repo.Losses       // what of the parent must not be taken over
+	damage   *parentDamage      // why there is no parent; nil if nothing is known against one
 	progress *meter
 	claims   int // whose data is not backed up
 }
 
-func runOnce(ctx context.Context, d Deps, p Plan) (_ Result, err error) {
+func runOnce(ctx context.Context, d Deps, p Plan, damage *parentDamage) (_ Result, err error) {
 	recorded, err := json.Marshal(p)
 	if err != nil {
 		return Result{}, fmt.Errorf("record the plan: %w", err)
 	}
-	r := &run{Deps: d, plan: p, writer: d.Repository.NewWriter(ctx, repo.WriterOptions{})}
+	r := &run{Deps: d, plan: p, damage: damage, writer: d.Repository.NewWriter(ctx, repo.WriterOptions{})}
 	defer func() {
 		if err != nil { // which may be the very error that ended the session
 			if closed := ignoreClosed(r.writer.Close()); closed != nil && !errors.Is(err, closed) {
@@ -182,7 +189,7 @@ func runOnce(ctx context.Context, d Deps, p Plan) (_ Result, err error) {
 		TreeKey: d.Repository.DeriveKey("tree"),
 	}
 	if err := r.findParent(ctx); err != nil {
-		return Result{}, err
+		return Result{}, r.blameParent(ctx, err)
 	}
 	if err := r.storeAll(ctx); err != nil {
 		return Result{}, r.blameParent(ctx, err)
@@ -205,13 +212,29 @@ func (r *run) storeAll(ctx context.Context) error {
 	return nil
 }
 
-// blameParent tells damage from a parent that was forgotten and pruned while the run compared with it.
+// parentDamage is damage that a run met in its parent. The repository's writers do not rely on what it met, so a
+// run without a parent stores that again.
+type parentDamage struct {
+	parent string
+	err    error
+}
+
+func (d *parentDamage) Error() string { return fmt.Sprintf("read the parent %s: %v", d.parent, d.err) }
+
+func (d *parentDamage) Unwrap() error { return d.err }
+
+// blameParent tells damage in the parent from a parent that was forgotten and pruned while the run compared with it.
 func (r *run) blameParent(ctx context.Context, err error) error {
 	if r.parent == nil {
 		return err
 	}
 	if forgotten := r.Repository.Blame(ctx, r.parent.ID, err); errors.Is(forgotten, repo.ErrForgotten) {
 		return fmt.Errorf("%w: %w", forgotten, repo.ErrSuperseded)
+	}
+	for _, damage := range []error{repo.ErrDamaged, snapshot.ErrMalformed, content.ErrMalformed, tree.ErrMalformed} {
+		if errors.Is(err, damage) {
+			return &parentDamage{r.parent.Name, err}
+		}
 	}
 	return err
 }
@@ -233,6 +256,11 @@ func (r *run) findParent(ctx context.Context) (err error) {
 
 // buildOn finds the parent and what of it is lost.
 func (r *run) buildOn(ctx context.Context, q snapshot.ParentQuery) (err error) {
+	if r.damage != nil {
+		r.warn("", fmt.Sprintf("the backup was made without its parent, snapshot %s, which is damaged: %v; "+
+			"varve repo check --read-data tells what else is, and varve repo repair packs saves what can be saved", r.damage.parent, r.damage.err))
+		return nil
+	}
 	if r.parent, err = snapshot.Parent(ctx, r.Repository, q); r.parent != nil {
 		r.result.Parent = r.parent.Name
 	}
