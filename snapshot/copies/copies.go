@@ -79,6 +79,7 @@ type Outcome struct {
 	Entries uint64           `json:"entries"`          // objects and files that differ from the parent's, removed ones included
 	Read    uint64           `json:"readBytes"`        // of contents, from the source; of a dry run: that would be read
 	Written repo.WriterStats `json:"written"`
+	Warning string           `json:"warning,omitempty"` // why it was copied without a parent, which is damaged
 	Message string           `json:"error,omitempty"`
 	Err     error            `json:"-"` // why it failed
 }
@@ -117,7 +118,8 @@ func Run(ctx context.Context, d Deps, p Plan) (Report, error) {
 	if d.From.ID() == d.To.ID() {
 		return report, fmt.Errorf("copy %s to %s: %w", d.From.URL(), d.To.URL(), ErrSame)
 	}
-	r := &run{Deps: d, dry: p.DryRun, from: named{d.From, "source"}, to: named{d.To, "destination"}, planned: map[snapshot.ID]bool{}}
+	r := &run{Deps: d, dry: p.DryRun, planned: map[snapshot.ID]bool{},
+		from: named{d.From, "source", false}, parents: named{d.From, "source", true}, to: named{d.To, "destination", true}}
 	chosen, err := p.choose(ctx, r.from)
 	if err != nil {
 		return report, err
@@ -152,9 +154,11 @@ func sum(a, b repo.WriterStats) repo.WriterStats {
 // run is one run.
 type run struct {
 	Deps
-	dry      bool
-	from, to named
-	planned  map[snapshot.ID]bool // would be there, had the dry run been none
+	dry     bool
+	from    named
+	parents named                // the source once more, to read parents from
+	to      named                // read for parents alone
+	planned map[snapshot.ID]bool // would be there, had the dry run been none
 
 	mu sync.Mutex // guards what follows
 	at Progress
@@ -184,10 +188,15 @@ func (r *run) take(ctx context.Context, live journal.Live) (Outcome, error) {
 	return o, nil
 }
 
-// attempt copies a snapshot, again if what the copy builds on was pruned meanwhile.
+// attempt copies a snapshot, again if what the copy builds on was pruned meanwhile or is damaged.
 func (r *run) attempt(ctx context.Context, live journal.Live, o *Outcome) error {
+	alone := false
 	for attempt := 1; ; attempt++ {
-		err := r.one(ctx, live, o)
+		err := r.one(ctx, live, alone, o)
+		if met, ok := errors.AsType[*parentDamage](err); ok && !alone && ctx.Err() == nil {
+			alone, o.Warning = true, met.Error()
+			continue
+		}
 		if !errors.Is(err, repo.ErrSuperseded) || attempt == maxAttempts {
 			return err
 		}
@@ -229,10 +238,17 @@ func isDamage(err error) bool {
 	return false
 }
 
+// parentDamage is damage in what a copy builds on. Without a parent the copy is made all the same: what could not be
+// read in the destination, its writers do not rely on.
+type parentDamage struct{ error }
+
+func (d *parentDamage) Unwrap() error { return d.error }
+
 // named is a repository that says in its errors which of the two it is.
 type named struct {
 	*repo.Repository
-	role string
+	role   string
+	parent bool // it is read for the parent of a copy, or for the copy of that
 }
 
 // Read implements [content.Loader].
@@ -251,5 +267,9 @@ func (n named) say(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("in the %s: %w", n.role, err)
+	err = fmt.Errorf("in the %s: %w", n.role, err)
+	if n.parent && isDamage(err) {
+		return &parentDamage{err}
+	}
+	return err
 }

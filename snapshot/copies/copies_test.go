@@ -12,6 +12,7 @@ import (
 	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/seal"
+	"github.com/varve-dev/varve/repo/storage/mem"
 	"github.com/varve-dev/varve/snapshot"
 )
 
@@ -327,6 +328,43 @@ func TestCopyBringsAgainWhatTheDestinationHasLost(t *testing.T) {
 		if slices.Contains(f.Snapshots, next.ID) {
 			t.Errorf("the new copy is touched by %+v", f)
 		}
+	}
+}
+
+// A parent whose copy is damaged, of which nobody knows yet, does not keep the next from being copied.
+func TestCopyGoesOnWithoutADamagedParent(t *testing.T) {
+	small := func(b *mem.Bucket) place { // one whose snapshots lie in many packs
+		r := must[*repo.Repository](t)(repo.Open(t.Context(), b, repo.OpenOptions{Password: "correct horse battery staple",
+			Limits: repo.Limits{Inline: 1, Pack: 100 << 10}}))
+		return place{r, b, nil}
+	}
+	from, whole := newPlace(t), small(newPlace(t).bucket)
+	made, last := history(t, from.Repository, 2)
+	mustCopy(t, from, whole, all())
+	next := backup(t, from.Repository, draft(2), last.change(5, 50), made[1], last)
+	from = reopen(t, from.bucket, from.bucket)
+	without := 0
+	for info, err := range whole.bucket.List(t.Context(), journal.PackFolder, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := whole.bucket.Clone()
+		if err := b.Delete(t.Context(), info.Name); err != nil {
+			t.Fatal(err)
+		}
+		report := mustCopy(t, from, small(b), all())
+		if o := report.Snapshots[2]; o.Status != Copied {
+			t.Errorf("without %s: %+v", info.Name, o)
+		} else if o.Warning != "" {
+			without++
+			if o.Parent != "" || !strings.Contains(o.Warning, "in the destination") {
+				t.Errorf("without %s: %+v", info.Name, o)
+			}
+			mustBeCopies(t, from, reopen(t, b, b), next.ID)
+		}
+	}
+	if without == 0 {
+		t.Error("no copy met the damage")
 	}
 }
 

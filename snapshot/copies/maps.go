@@ -70,7 +70,7 @@ func (c *copying) volume(ctx context.Context, v snapshot.Volume, use copyFunc) (
 		if err != nil && !errors.Is(err, snapshot.ErrNotFound) {
 			return err
 		}
-		m.last = c.source.Files(last)
+		m.last = c.parent.Files(last)
 	}
 	if c.copied != nil && !m.last.Root().Empty() {
 		kept, err := c.copied.Volume(ctx, v.Name)

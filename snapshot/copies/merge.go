@@ -69,7 +69,7 @@ func (c *copying) copyMap(ctx context.Context, m mapCopy) (snapshot.Contents, er
 	}
 	want, got := m.next.Root(), made.Root
 	if got.Count != want.Count || got.Bytes != want.Bytes || (m.sums != nil && m.sums.digests.Whole().Objects != want.Count) {
-		return snapshot.Contents{}, fmt.Errorf("the copy of its parent, %s, is another one than the parent: %w", c.out.Parent, snapshot.ErrMalformed)
+		return snapshot.Contents{}, &parentDamage{fmt.Errorf("the copy of its parent, %s, is another one than the parent: %w", c.out.Parent, snapshot.ErrMalformed)}
 	}
 	return snapshot.Contents{Root: got, Sparse: made.Sparse}, nil
 }

@@ -14,6 +14,7 @@ import (
 // copying is one attempt to copy one snapshot.
 type copying struct {
 	*run
+	alone   bool // build on nothing
 	out     *Outcome
 	source  *snapshot.Snapshot
 	volumes []snapshot.Volume
@@ -25,10 +26,10 @@ type copying struct {
 	draft  snapshot.Draft
 }
 
-// one makes one attempt.
-func (r *run) one(ctx context.Context, live journal.Live, o *Outcome) (err error) {
-	c := &copying{run: r, out: o, reader: content.NewReader(r.from)}
-	o.Entries, o.Read = 0, 0
+// one makes one attempt, alone or with a parent.
+func (r *run) one(ctx context.Context, live journal.Live, alone bool, o *Outcome) (err error) {
+	c := &copying{run: r, alone: alone, out: o, reader: content.NewReader(r.from)}
+	o.Entries, o.Read, o.Parent = 0, 0, ""
 	if c.source, err = snapshot.Load(ctx, r.from, live); err != nil {
 		return err
 	}
@@ -85,7 +86,10 @@ func (s shared) Snapshots() []journal.Live { return s.known }
 
 // findParent finds the snapshot in both repositories that has most in common with the one to be copied.
 func (c *copying) findParent(ctx context.Context) (err error) {
-	both := shared{named: c.from}
+	if c.alone {
+		return nil
+	}
+	both := shared{named: c.parents}
 	for _, l := range c.from.Snapshots() {
 		_, there := c.To.Snapshot(l.ID)
 		if (there || c.planned[l.ID]) && l.Time <= c.source.Started.UnixMilli() {
@@ -128,7 +132,10 @@ func (r *run) hasLost(ctx context.Context, live journal.Live) (bool, error) {
 		return false, nil
 	}
 	losses, err := r.To.Losses(ctx, blob.Ref{Class: blob.Manifest, ID: live.Manifest})
-	return !losses.None(), err
+	if err != nil {
+		return false, r.to.say(err)
+	}
+	return !losses.None(), nil
 }
 
 // describe begins the draft with all that is no map.

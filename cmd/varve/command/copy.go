@@ -215,6 +215,9 @@ func writeCopy(t *sheet, x copyAccount) {
 		}
 	}
 	for _, o := range x.Snapshots {
+		if o.Err == nil && o.Warning != "" {
+			t.line("without its parent: snapshot %s: %s", short(o.ID.String()), escaped(o.Warning))
+		}
 		if o.Err != nil {
 			t.line("failed: snapshot %s: %s", short(o.ID.String()), escaped(o.Message))
 		}
