@@ -219,18 +219,18 @@ func (v *salvage) try(ctx context.Context, row blob.Row) error {
 	if broken == nil && v.whole {
 		return nil
 	}
-	elsewhere, err := v.elsewhere(ctx, row.Ref())
+	readable, live, err := v.elsewhere(ctx, row.Ref())
 	if err != nil {
 		return err
 	}
-	if broken == nil && !elsewhere {
+	if broken == nil && !live {
 		v.saved[fits] = append(v.saved[fits], row)
 		v.result.Saved++
 		v.result.Bytes += int64(row.Stored)
 	}
 	if broken != nil {
 		v.bad = append(v.bad, journal.Copy{Blob: row.Ref(), Pack: v.number})
-		if !elsewhere {
+		if !readable {
 			v.result.Lost++
 		}
 	}
@@ -362,22 +362,25 @@ func (v *salvage) table(ctx context.Context) ([]blob.Row, error) {
 	return v.names.rowsOf(ctx, v.number)
 }
 
-// elsewhere reports whether a live pack has a good copy of a blob as well, as the bucket says by now.
-func (v *salvage) elsewhere(ctx context.Context, ref blob.Ref) (bool, error) {
-	for _, f := range v.repo.copies(ref) {
-		if f.number == v.number || f.pack.Status != journal.LivePack {
+// elsewhere reports whether another pack has a good copy of a blob, as the bucket says by now, and whether a live
+// pack has: from a retired one it can be read, and the next prune takes that back, but it is nothing to rely on.
+func (v *salvage) elsewhere(ctx context.Context, ref blob.Ref) (readable, live bool, err error) {
+	for _, f := range v.repo.copies(ref) { // those in live packs first
+		if f.number == v.number {
 			continue
 		}
 		_, err := v.repo.packs.open(ctx, f)
-		if err == nil {
+		switch {
+		case err == nil && f.pack.Status == journal.LivePack:
 			v.others = append(v.others, journal.Copy{Blob: ref, Pack: f.number})
-			return true, nil
-		}
-		if !isDamage(err) {
-			return false, err
+			return true, true, nil
+		case err == nil:
+			return true, false, nil
+		case !isDamage(err):
+			return false, false, err
 		}
 	}
-	return false, nil
+	return false, false, nil
 }
 
 // commit stores the new pack and says, in one entry, that it is there and that the old one is damaged.

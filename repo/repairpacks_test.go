@@ -315,3 +315,20 @@ func TestLossStaysKnownThroughPrunes(t *testing.T) {
 		t.Error("the journal still knows of damage")
 	}
 }
+
+// A blob of which a retired pack has a good copy is not lost: the next prune takes that back.
+func TestRepairCallsNothingLostThatARetiredPackHas(t *testing.T) {
+	b, want, copies := twoCopies(t)
+	r := openSmall(t, b)
+	base, _ := r.journal.Head()
+	appendEntry(t, r, journal.Entry{Prune: &journal.Prune{ID: journal.NewTxID(), Base: base, Retire: journal.NewPacks(copies[1].number)}})
+	name, offset := copies[0].pack.Object()
+	must(t, b.Damage(name, func(d []byte) []byte { d[offset+int64(copies[0].row.Offset)+20] ^= 1; return d }))
+	report := mustRepairPacks(t, openSmall(t, b), PacksOptions{Packs: []string{name}})
+	if len(report.Packs) != 1 || report.Packs[0].Lost > 0 {
+		t.Errorf("the repair says %+v, want one pack with nothing lost", report.Packs)
+	}
+	prune(t, openSmall(t, b), atOnce)
+	prune(t, openSmall(t, b), atOnce)
+	mustRead(t, openSmall(t, b), want)
+}
