@@ -2,7 +2,6 @@ package repo
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +9,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/varve-dev/varve/index"
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/seal"
+	"github.com/varve-dev/varve/repo/seen"
 	"github.com/varve-dev/varve/repo/storage"
 )
 
@@ -26,14 +27,19 @@ import (
 //     journal is as unreadable as before.
 //  4. Add the packs that no entry names any more, those inside of lost entries among them.
 //  5. Bring back the snapshots that lost entries made, if all that they reach is there.
+//  6. Make the journal longer than it was, so that who has folded lost entries cannot go on from them.
 //
-// From before the third step to the end of the last, an object in lost/ keeps prunes from their work.
+// From before the third step to the end of the last, an object in lost/ keeps prunes from their work. It stays
+// there when something could not be brought back, until the user gives that up (repairunfinished.go).
 
 // LostFolder is where a repair keeps what it takes out of the journal. The names end in a hash of the bytes.
 const LostFolder = "lost/"
 
 // ErrReadable means that a journal is not repaired because it can be read.
 var ErrReadable = errors.New("the journal can be read")
+
+// ErrOversized means that an object lies among those of the journal that is none: it is larger than any of them.
+var ErrOversized = errors.New("it is larger than the journal writes any object, so somebody else has put it there")
 
 // ErrUnconfirmed means that a journal is not repaired because the entry was not confirmed from which it
 // cannot be read.
@@ -43,7 +49,8 @@ var ErrUnconfirmed = errors.New("not confirmed")
 type JournalOptions struct {
 	DropFrom  uint64 // the first entry that cannot be read, as a confirmation
 	Confirmed bool   // DropFrom is given
-	DryRun    bool
+	GiveUp    bool   // let prunes work again, although an earlier repair could not bring back everything
+	DryRun    bool   // play the repair on an image of the bucket, see imagined
 	// Identify tells of a manifest which snapshot it is, and when that was begun, in milliseconds since
 	// 1970. Without it, a snapshot comes back only if an entry that opens, or the local cache, names it.
 	Identify func(blob.Node) (id journal.SnapshotID, begun int64, ok bool)
@@ -52,10 +59,20 @@ type JournalOptions struct {
 // JournalRepair says what a repair of the journal found and did.
 type JournalRepair struct {
 	From      uint64             `json:"from"`      // the first entry that cannot be read
-	Problem   string             `json:"problem"`   // why, in words
+	Problem   string             `json:"problem"`   // why, in words; none if it can be read, and an earlier repair is gone on with
 	Moved     []string           `json:"moved"`     // objects that were moved to lost/
 	Packs     int                `json:"packs"`     // that were added again
 	Snapshots []RecoveredHistory `json:"snapshots"` // that were lost by it, as far as anything tells of them
+
+	Unreadable []string `json:"unreadable"` // objects in packs/ that no entry names and whose tables cannot be read
+	Silent     []string `json:"silent"`     // lost entries of which nothing tells what they said
+	Waiting    bool     `json:"waiting"`    // prunes do not work until all is brought back, or given up
+}
+
+// Complete reports whether everything was brought back, as far as can be known.
+func (r *JournalRepair) Complete() bool {
+	return len(r.Unreadable) == 0 && len(r.Silent) == 0 &&
+		!slices.ContainsFunc(r.Snapshots, func(s RecoveredHistory) bool { return !s.Back })
 }
 
 // RecoveredHistory is a snapshot that an unreadable part of the journal had made.
@@ -67,20 +84,37 @@ type RecoveredHistory struct {
 }
 
 // RepairJournal goes on from the last entry of a journal up to which all can be read, see above. While it
-// works, nobody else must write to the repository.
+// works, nobody else should write to the repository: it ends with an error then, and is to be done again. Whoever
+// has folded what is lost, and writes later, is refused with [journal.ErrRolledBack].
 func RepairJournal(ctx context.Context, b storage.Bucket, open OpenOptions, o JournalOptions) (JournalRepair, error) {
-	report := JournalRepair{Moved: []string{}, Snapshots: []RecoveredHistory{}}
+	if !o.DryRun {
+		return runJournalRepair(ctx, b, open, o)
+	}
+	image, err := imagine(b)
+	if err != nil {
+		return JournalRepair{}, fmt.Errorf("repair journal: %w", err)
+	}
+	report, err := runJournalRepair(ctx, image, open, o)
+	return report, errors.Join(err, image.discard())
+}
+
+func runJournalRepair(ctx context.Context, b storage.Bucket, open OpenOptions, o JournalOptions) (JournalRepair, error) {
+	report := JournalRepair{Moved: []string{}, Snapshots: []RecoveredHistory{}, Unreadable: []string{}, Silent: []string{}}
 	r, header, err := withKeys(ctx, b, open)
 	if err != nil {
 		return report, err
 	}
 	x := &journalRepair{JournalOptions: o, repo: r, report: &report, lost: map[journal.SnapshotID]journal.Snapshot{},
-		first: math.MaxUint64, forgotten: map[journal.SnapshotID]bool{}}
+		entries: newLostEntries()}
 	if err := x.find(ctx, header); err != nil {
 		return report, fmt.Errorf("repair journal: %w", err)
 	}
-	for _, step := range []func(context.Context) error{x.remember, x.moveAside, x.readd, x.bringBack, x.finish} {
-		if err := step(ctx); err != nil {
+	for _, step := range []func(context.Context) error{x.remember, x.moveAside, x.readd, x.bringBack, x.outgrow, x.finish} {
+		err := step(ctx)
+		if damagesJournal(err) {
+			err = fmt.Errorf("somebody else has written to the repository meanwhile: %w", err)
+		}
+		if err != nil {
 			return report, fmt.Errorf("repair journal: %w", err)
 		}
 	}
@@ -95,9 +129,8 @@ type journalRepair struct {
 	beyond  []string // objects that cannot be part of the history any more, in the order in which they go
 	earlier []string // objects in lost/ of a repair that broke off
 	lost    map[journal.SnapshotID]journal.Snapshot
-
-	first     uint64                      // lost entry
-	forgotten map[journal.SnapshotID]bool // by lost entries
+	entries lostEntries
+	seen    uint64 // entries that a checkpoint has seen
 }
 
 // damagesJournal tells what no later version and no other store can make good.
@@ -121,14 +154,13 @@ func (x *journalRepair) find(ctx context.Context, header blob.Hash) error {
 	case problem == nil && len(x.earlier) == 0:
 		return ErrReadable
 	case problem == nil:
-		x.report.Problem = "an earlier repair broke off"
 		return x.confirmShorter(ctx)
 	case x.report.From > 0 && bound != header:
 		return fmt.Errorf("%s is not the one that the journal begins with: %w", headerName, ErrDamaged)
 	}
 	x.report.Problem = problem.Error()
 	if !x.DryRun && (!x.Confirmed || x.DropFrom != x.report.From) {
-		return fmt.Errorf("entry %d is the first that cannot be read (%w): %w", x.report.From, problem, ErrUnconfirmed)
+		return fmt.Errorf("%s is the first entry that cannot be read (%w): %w", journal.Name(x.report.From), problem, ErrUnconfirmed)
 	}
 	return nil
 }
@@ -147,7 +179,6 @@ func (x *journalRepair) confirmShorter(ctx context.Context) error {
 // why it goes no further.
 func (x *journalRepair) fold(ctx context.Context) (problem, err error) {
 	r := x.repo
-	newest := uint64(0)
 	for below := uint64(math.MaxUint64); ; {
 		s, vouched, err := journal.FindCheckpoint(ctx, r.bucket, r.keys, below)
 		if err != nil {
@@ -159,7 +190,7 @@ func (x *journalRepair) fold(ctx context.Context) (problem, err error) {
 				return nil, problem
 			}
 		}
-		newest = max(newest, vouched.Next)
+		x.seen = max(x.seen, vouched.Next)
 		if vouched.Next == 0 || r.journal.Vouches(vouched) {
 			break
 		}
@@ -171,8 +202,8 @@ func (x *journalRepair) fold(ctx context.Context) (problem, err error) {
 			return nil, problem
 		}
 	}
-	if problem == nil && next < newest {
-		problem = fmt.Errorf("a checkpoint has seen %d entries, there are %d: %w", newest, next, journal.ErrRolledBack)
+	if problem == nil && next < x.seen {
+		problem = fmt.Errorf("a checkpoint has seen %d entries, there are %d: %w", x.seen, next, journal.ErrRolledBack)
 	}
 	return problem, nil
 }
@@ -216,6 +247,10 @@ func (x *journalRepair) remember(ctx context.Context) error {
 			}
 		}
 	}
+	if x.DryRun { // what is only imagined is not to be remembered
+		x.repo.cache, x.repo.inMemory = index.OpenCache("", x.repo.header.Repository.String()), true
+		x.repo.witness = &witness{memory: seen.Open("")}
+	}
 	return nil
 }
 
@@ -223,13 +258,13 @@ func (x *journalRepair) remember(ctx context.Context) error {
 func (x *journalRepair) moveAside(ctx context.Context) error {
 	x.report.Moved = append(x.report.Moved, x.beyond...)
 	slices.Sort(x.report.Moved)
-	if x.DryRun {
-		return nil
-	}
 	for _, name := range x.beyond {
 		if err := x.keep(ctx, name); err != nil {
 			return err
 		}
+	}
+	if err := x.keepHoles(ctx); err != nil {
+		return err
 	}
 	if err := x.begin(ctx); err != nil {
 		return err
@@ -254,17 +289,30 @@ func (x *journalRepair) moveAside(ctx context.Context) error {
 	return x.repo.refresh(ctx)
 }
 
-// keep copies an object to lost/ and makes sure of the copy.
+// keep copies an object to lost/ and makes sure of the copy. Somebody may have planted one of any size, of which
+// no more is read than the journal could have written.
 func (x *journalRepair) keep(ctx context.Context, name string) error {
-	data, err := x.repo.bucket.Get(ctx, name, 0, -1)
+	most := int64(journal.MaxEntry)
+	if _, ok := journal.ParseCheckpointName(name); ok {
+		most = journal.MaxCheckpoint
+	}
+	data, err := x.repo.bucket.Get(ctx, name, 0, most+1)
+	if err == nil && int64(len(data)) > most {
+		err = ErrOversized
+	}
 	if err != nil {
 		return fmt.Errorf("save %s: %w", name, err)
 	}
+	return x.store(ctx, name, data)
+}
+
+// store puts the bytes of an object under its name in lost/.
+func (x *journalRepair) store(ctx context.Context, name string, data []byte) error {
 	copied := LostFolder + name + "-" + seal.HashOf(data).Short()
 	if err := x.repo.bucket.Create(ctx, copied, data); err != nil && !errors.Is(err, storage.ErrExists) {
 		return fmt.Errorf("save %s: %w", name, err)
 	}
-	back, err := x.repo.bucket.Get(ctx, copied, 0, -1)
+	back, err := x.repo.bucket.Get(ctx, copied, 0, int64(len(data))+1)
 	if err == nil && !bytes.Equal(back, data) {
 		err = fmt.Errorf("%s holds something else", copied)
 	}
@@ -274,10 +322,10 @@ func (x *journalRepair) keep(ctx context.Context, name string) error {
 	return nil
 }
 
-// readd adds the packs that nothing names any more and whose tables open. Backups that ran into the repair
-// may have left some of them; a prune takes back what nobody needs.
+// readd adds the packs that nothing names any more and whose tables open, and notes the others. Backups that ran
+// into the repair may have left some of them; a prune takes back what nobody needs.
 func (x *journalRepair) readd(ctx context.Context) error {
-	if err := x.unpack(ctx); err != nil || x.DryRun {
+	if err := x.unpack(ctx); err != nil {
 		return err
 	}
 	var found []numbered
@@ -298,9 +346,11 @@ func (x *journalRepair) readd(ctx context.Context) error {
 	for some := range slices.Chunk(found, tablesHeld) {
 		var added []journal.Added
 		err := x.repo.readTables(ctx, some, func(p numbered, rows []blob.Row, damage error) error {
-			if damage == nil && len(rows) > 0 {
-				added = append(added, journal.Added{Name: p.Name, Size: p.Size, Rows: blob.AppendRows(nil, rows)})
+			if damage != nil || len(rows) == 0 {
+				x.report.Unreadable = append(x.report.Unreadable, journal.PackName(p.Name))
+				return nil
 			}
+			added = append(added, journal.Added{Name: p.Name, Size: p.Size, Rows: blob.AppendRows(nil, rows)})
 			return nil
 		})
 		if err == nil && len(added) > 0 {
@@ -320,151 +370,4 @@ func (x *journalRepair) add(ctx context.Context, added []journal.Added) error {
 		return err
 	}
 	return x.repo.change(ctx, func(s *journal.State) (journal.Entry, error) { return additions(s, added, segment) })
-}
-
-// unpack looks at the lost entries, those of an earlier repair included: for snapshots that they made, and for
-// the packs inside of them, which become objects of their own.
-func (x *journalRepair) unpack(ctx context.Context) error {
-	names := x.beyond
-	if !x.DryRun {
-		var err error
-		if names, err = x.list(ctx, LostFolder+journal.Folder); err != nil {
-			return err
-		}
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		entry, _, _ := strings.Cut(strings.TrimPrefix(name, LostFolder), "-")
-		n, ok := journal.ParseName(entry)
-		if !ok {
-			continue
-		}
-		x.first = min(x.first, n)
-		data, err := x.repo.bucket.Get(ctx, name, 0, journal.MaxEntry)
-		if err != nil {
-			return fmt.Errorf("read %s: %w", name, err)
-		}
-		left := journal.Salvage(x.repo.keys, n, data)
-		if left.Entry != nil {
-			for _, s := range left.Entry.Snapshots {
-				x.lost[s.ID] = s
-			}
-			for _, f := range left.Entry.Forget {
-				x.forgotten[f.ID] = true
-			}
-		}
-		if _, err := x.repo.packs.reader.Rows(left.Inline); err != nil || x.DryRun {
-			continue
-		}
-		err = x.repo.bucket.Create(ctx, journal.PackName(seal.HashOf(left.Inline)), left.Inline)
-		if err != nil && !errors.Is(err, storage.ErrExists) {
-			return fmt.Errorf("store the pack in %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-// bringBack makes snapshots of what was lost, where all that it reaches is there.
-func (x *journalRepair) bringBack(ctx context.Context) error {
-	if err := x.readManifests(ctx); err != nil {
-		return err
-	}
-	lost := make([]journal.Snapshot, 0, len(x.lost))
-	for _, s := range x.lost {
-		if !x.forgotten[s.ID] {
-			lost = append(lost, s)
-		}
-	}
-	slices.SortFunc(lost, func(a, b journal.Snapshot) int {
-		return cmp.Or(cmp.Compare(a.Time, b.Time), bytes.Compare(a.ID[:], b.ID[:]))
-	})
-	for _, s := range lost {
-		if x.known(s.ID) {
-			continue
-		}
-		found := RecoveredHistory{ID: s.ID, Time: s.Time}
-		if !x.DryRun {
-			err := x.recommit(ctx, s)
-			if found.Back = err == nil; err != nil && !errors.Is(err, ErrGone) && !errors.Is(err, journal.ErrInvalid) {
-				return err
-			} else if err != nil {
-				found.Why = err.Error()
-			}
-		}
-		x.report.Snapshots = append(x.report.Snapshots, found)
-	}
-	return nil
-}
-
-// known reports whether a snapshot is in the journal, live or forgotten.
-func (x *journalRepair) known(id journal.SnapshotID) (yes bool) {
-	x.repo.journal.View(func(s *journal.State) {
-		_, live := s.Snapshot(id)
-		_, forgotten := forgottenSnapshot(s, id)
-		yes = live || forgotten
-	})
-	return yes
-}
-
-// readManifests looks for snapshots in all packs that were added since the first lost entry: whatever manifest
-// is there and no snapshot's is one's that was lost.
-func (x *journalRepair) readManifests(ctx context.Context) error {
-	if x.Identify == nil || x.DryRun {
-		return nil
-	}
-	known := map[blob.ID]bool{}
-	for _, s := range x.lost {
-		known[s.Manifest] = true
-	}
-	for _, ref := range x.repo.manifests() {
-		known[ref.ID] = true
-	}
-	var added []numbered
-	x.repo.journal.View(func(s *journal.State) {
-		for _, p := range s.Packs {
-			if p.Entry >= x.first && p.Status != journal.DroppedPack {
-				added = append(added, numbered{Pack: p})
-			}
-		}
-	})
-	return x.repo.readTables(ctx, added, func(_ numbered, rows []blob.Row, _ error) error {
-		for _, row := range rows {
-			if row.Class != blob.Manifest || known[row.ID] {
-				continue
-			}
-			known[row.ID] = true
-			n, err := x.repo.ReadNode(ctx, row.Ref())
-			if errors.Is(err, ErrDamaged) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			if id, begun, ok := x.Identify(n); ok {
-				x.lost[id] = journal.Snapshot{ID: id, Manifest: row.ID, Time: begun}
-			}
-		}
-		return nil
-	})
-}
-
-// recommit makes a snapshot again, which relies on every pack that it reaches.
-func (x *journalRepair) recommit(ctx context.Context, s journal.Snapshot) error {
-	packs, err := x.repo.packsBeneath(ctx, s.Manifest)
-	if err != nil {
-		return err
-	}
-	return x.repo.change(ctx, func(state *journal.State) (e journal.Entry, err error) {
-		revive := journal.NewPacks()
-		for _, n := range packs.ToArray() {
-			if state.Packs[n].Status == journal.RetiredPack {
-				revive.Add(n)
-			}
-		}
-		if !revive.IsEmpty() {
-			e.Revive = revive
-		}
-		e.Snapshots = []journal.Snapshot{{ID: s.ID, Manifest: s.Manifest, UID: s.UID, Time: s.Time, Part: s.Part, Refs: packs}}
-		return e, nil
-	})
 }

@@ -101,8 +101,13 @@ func (r *Repository) findNeeded(ctx context.Context, ids []journal.SnapshotID) (
 		if !walk {
 			continue
 		}
+		var missing string
 		var err error
-		if need.packs, err = r.packsBeneath(ctx, manifest); err != nil {
+		need.packs, missing, err = r.packsBeneath(ctx, manifest)
+		if err == nil && missing != "" {
+			err = fmt.Errorf("%w: the grace period is over, and a prune has deleted, or damage has taken, what it needs: %s", ErrGone, missing)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("snapshot %v: %w", id, err)
 		}
 		found[id] = need
@@ -118,22 +123,19 @@ type gathering struct {
 	more  int      // of those without a name
 }
 
-// packsBeneath walks everything beneath a manifest and gathers the packs that it needs. Nodes are opened as whole,
-// so that a snapshot which nobody could read does not come back.
-func (r *Repository) packsBeneath(ctx context.Context, manifest blob.ID) (*journal.Packs, error) {
+// packsBeneath walks everything beneath a manifest and gathers the packs that it needs, or names what is in none. Nodes
+// are opened as whole, so that a snapshot which nobody could read does not come back.
+func (r *Repository) packsBeneath(ctx context.Context, manifest blob.ID) (packs *journal.Packs, missing string, err error) {
 	g := gathering{repo: r, packs: journal.NewPacks()}
 	beneath := walk{met: r.newMarks(), enter: g.enter}
 	if err := beneath.from(ctx, blob.Ref{Class: blob.Manifest, ID: manifest}); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	if len(g.gone) == 0 {
-		return g.packs, nil
-	}
-	names := strings.Join(g.gone, ", ")
+	missing = strings.Join(g.gone, ", ")
 	if g.more > 0 {
-		names = fmt.Sprintf("%s and %d more blobs", names, g.more)
+		missing = fmt.Sprintf("%s and %d more blobs", missing, g.more)
 	}
-	return nil, fmt.Errorf("%w: the grace period is over, and a prune has deleted, or damage has taken, what it needs: %s", ErrGone, names)
+	return g.packs, missing, nil
 }
 
 func (g *gathering) enter(ctx context.Context, ref blob.Ref, _ []index.Location) ([]blob.Ref, error) {

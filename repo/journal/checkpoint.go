@@ -15,8 +15,8 @@ import (
 // with zeros to a Padmé size and sealed under the catalog key by its number.
 const CheckpointFolder = "checkpoints/"
 
-// maxCheckpoint bounds a stored checkpoint in bytes; 100,000 packs and as many snapshots need a tenth.
-const maxCheckpoint = 256 << 20
+// MaxCheckpoint bounds a stored checkpoint in bytes; 100,000 packs and as many snapshots need a tenth.
+const MaxCheckpoint = 256 << 20
 
 // Whoever can write to the bucket can plant any number of checkpoints of any size. So one that is large is
 // only read when an entry tells its size, and after some that are of no use a reader does without.
@@ -41,8 +41,8 @@ func WriteCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, s *
 	}
 	bare := len(plain) + seal.Overhead
 	data := keys.SealCatalog(seal.Checkpoint, sealName(s.Next), append(plain, make([]byte, seal.Padded(bare)-bare)...))
-	if len(data) > maxCheckpoint {
-		return Vouched{}, fmt.Errorf("write checkpoint %d: %d bytes are more than %d", s.Next, len(data), maxCheckpoint)
+	if len(data) > MaxCheckpoint {
+		return Vouched{}, fmt.Errorf("write checkpoint %d: %d bytes are more than %d", s.Next, len(data), MaxCheckpoint)
 	}
 	v := Vouched{Next: s.Next, Hash: seal.HashOf(data), Size: int64(len(data))}
 	err = b.Create(ctx, CheckpointName(s.Next), data)
@@ -70,7 +70,7 @@ func ReadCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, v Vo
 // ProveCheckpoint opens the checkpoint after next entries, whoever vouches for it or nobody, and returns
 // what an entry must say to do so. Whose rules its state follows does not matter.
 func ProveCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, next uint64) (Vouched, error) {
-	_, v, err := openCheckpoint(ctx, b, keys, next, maxCheckpoint)
+	_, v, err := openCheckpoint(ctx, b, keys, next, MaxCheckpoint)
 	return v, err
 }
 
@@ -179,7 +179,7 @@ func readCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, next
 
 // openCheckpoint reads a checkpoint of at most so many bytes.
 func openCheckpoint(ctx context.Context, b storage.Bucket, keys *seal.Keys, next uint64, most int64) (plain []byte, v Vouched, err error) {
-	most = min(most, maxCheckpoint)
+	most = min(most, MaxCheckpoint)
 	data, err := b.Get(ctx, CheckpointName(next), 0, most+1)
 	if err != nil {
 		return nil, Vouched{}, fmt.Errorf("read checkpoint %d: %w", next, err)

@@ -6,6 +6,7 @@ import "github.com/varve-dev/varve/repo/seal"
 type Remains struct {
 	Entry  *Stored // its operations; nil if they do not open
 	Inline []byte  // what stands behind them: the inline pack, if there is one
+	Bare   bool    // nothing stood behind them, as far as the length tells, and nothing is cut off
 }
 
 // Salvage opens what can be opened of the stored bytes of entry n, whatever it followed.
@@ -13,8 +14,10 @@ func Salvage(keys *seal.Keys, n uint64, data []byte) (r Remains) {
 	if e, err := open(keys, n, data); err == nil {
 		r.Entry = e
 	}
-	if end, ok := operationsEnd(data); ok && end < len(data) {
+	end, ok := operationsEnd(data)
+	if ok && end < len(data) {
 		r.Inline = data[end:]
 	}
+	r.Bare = ok && end == len(data)
 	return r
 }
