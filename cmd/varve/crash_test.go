@@ -37,6 +37,7 @@ type scenario struct {
 	again   func(p place, failure error) error // what of a run that fails without a fault is no failure; may be nil
 	shows   func(p place) error                // what else holds when the command is done; may be nil
 	damaged bool                               // the history leaves a damaged repository
+	between func(p place)                      // what another process does before the command is run again, when nobody can look at what is there; may be nil
 	harmed  []string                           // snapshots that are not whole then
 	heals   func(p place) []string             // a command that makes all whole after the one under test; may be nil
 }
@@ -122,6 +123,26 @@ func scenarios() []scenario {
 		command: func(place) []string { return []string{"repo", "repair", "packs", "--read-data"} },
 		again:   isIncomplete,
 		heals:   func(p place) []string { return p.backupOf("two") },
+	}, {
+		name: "repair of the journal, with a prune in between",
+		history: func(p place) {
+			twoBackups(p)
+			p.varve(p.backupOf("three")...)
+			p.varve("snapshot", "hold", "one")
+			p.varve("snapshot", "release", "one")
+			p.spoil("journal/0000000000000002", flipStart)
+			p.spoil("checkpoints", os.RemoveAll) // else they do without the entry
+		},
+		command: func(place) []string {
+			return []string{"repo", "repair", "journal", "--no-cache", "--drop-from", "0000000000000002"}
+		},
+		between: func(p place) { // it may fail, but take nothing away that the repair is to bring back
+			elsewhere := p.path("elsewhere")
+			if err := os.RemoveAll(elsewhere); err != nil {
+				p.t.Fatal(err)
+			}
+			_, _ = p.run(append([]string{"--no-cache", "--state-dir", elsewhere}, prune...)...)
+		},
 	}}
 }
 
@@ -142,11 +163,20 @@ func (p place) spoil(names string, do func(name string) error) {
 
 // flip turns over one bit in the middle of a file.
 func flip(name string) error {
+	return spoiled(name, func(data []byte) { data[len(data)/2] ^= 1 })
+}
+
+// flipStart turns over one bit in the operations of a journal entry, and not in the pack behind them.
+func flipStart(name string) error {
+	return spoiled(name, func(data []byte) { data[40] ^= 1 })
+}
+
+func spoiled(name string, do func(data []byte)) error {
 	data, err := os.ReadFile(name)
 	if err != nil {
 		return err
 	}
-	data[len(data)/2] ^= 1
+	do(data)
 	return os.WriteFile(name, data, 0o600)
 }
 
@@ -326,6 +356,9 @@ func (s stage) recover(done bool) error {
 	look := s.intact
 	if s.damaged {
 		look = s.there
+	}
+	if s.between != nil {
+		look = func(bool) error { s.between(s.place); return nil }
 	}
 	if err := look(done); err != nil {
 		return fmt.Errorf("at once: %w", err)

@@ -119,7 +119,7 @@ func causes() []cause {
 		{repo.ErrWrongKey, exitWrongKey, "check --password-file, and that this is the repository you mean; an altered varve.json looks like this, too"},
 		{seal.ErrWrongKey, exitWrongKey, ""},
 		{seal.ErrNoKey, exitWrongKey, "the recovery key reads it"},
-		{repo.ErrUnfinished, exitPrecondition, "say varve repo repair journal again, as it was said before: it goes on where it was"},
+		{repo.ErrUnfinished, exitPrecondition, "say varve repo repair journal again: it goes on where it was, or tells what is missing"},
 		{repo.ErrMassDrop, exitPrecondition, "if nothing was forgotten by mistake, say --max-drop 100%"},
 		{repo.ErrHeld, exitPrecondition, "varve snapshot release lets it be forgotten"},
 		{repo.ErrForgotten, exitFailed, "varve snapshot list --forgotten shows it, varve snapshot unforget brings it back"},
