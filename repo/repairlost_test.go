@@ -147,10 +147,10 @@ func TestDryRepairOfTheJournalTellsWhatARealOneFinds(t *testing.T) {
 			if diff := cmp.Diff(before, names(t, b)); diff != "" {
 				t.Errorf("the dry run has changed the bucket: %s", diff)
 			}
-			real, err := RepairJournal(t.Context(), b, open, told(dry.From))
+			done, err := RepairJournal(t.Context(), b, open, told(dry.From))
 			must(t, err)
-			if diff := cmp.Diff(dry, real); diff != "" {
-				t.Errorf("-dry +real\n%s", diff)
+			if diff := cmp.Diff(dry, done); diff != "" {
+				t.Errorf("-dry +done\n%s", diff)
 			}
 		})
 	}
