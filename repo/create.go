@@ -14,6 +14,7 @@ import (
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/seal"
 	"github.com/varve-dev/varve/repo/storage"
+	"github.com/varve-dev/varve/repo/storage/probe"
 )
 
 // The plain objects of a repository.
@@ -48,9 +49,14 @@ type InitOptions struct {
 	Recipient    age.Recipient  // instead of a password
 	Label        string         // what the key slot is called, see SlotOptions
 	Chunker      chunker.Params // how large contents are cut
+
+	// SingleWriter makes a repository in a store that does not decide between writers who create the same
+	// object. Then it is up to the operator that only one program at a time ever writes to it.
+	SingleWriter bool
 }
 
-// Init creates a repository and returns its master key's fingerprint, which the operator should keep.
+// Init creates a repository and returns its master key's fingerprint, which the operator should keep. A store
+// that lets several writers create one object is refused by [probe.ErrUnfit], unless there is to be one only.
 //
 // The key slot comes first and the header second, since the header is what makes it a repository; the
 // journal's entry 0 is completed by whoever opens it. So a crash at any point leaves a repository that
@@ -69,6 +75,11 @@ func Init(ctx context.Context, b storage.Bucket, o InitOptions) (fingerprint str
 	if to == nil {
 		if to, err = seal.PasswordRecipient(o.Password, o.PasswordWork); err != nil {
 			return "", err
+		}
+	}
+	if !o.SingleWriter {
+		if err := probe.Decides(ctx, b); err != nil {
+			return "", fmt.Errorf("create repository at %s: %w", b, err)
 		}
 	}
 	master, id := seal.NewMaster(), seal.NewRepositoryID()
@@ -99,7 +110,7 @@ func Init(ctx context.Context, b storage.Bucket, o InitOptions) (fingerprint str
 }
 
 // refuseOccupied lets a new repository only into an empty bucket, or one where an earlier Init did not
-// get further than its key slot.
+// get further than its key slot. What a probe has left there does not matter.
 func refuseOccupied(ctx context.Context, b storage.Bucket) error {
 	foreign, example := 0, ""
 	for info, err := range b.List(ctx, "", "") {
@@ -109,7 +120,7 @@ func refuseOccupied(ctx context.Context, b storage.Bucket) error {
 		if info.Name == headerName {
 			return fmt.Errorf("create repository at %s: %w: there is a repository", b, ErrExists)
 		}
-		if !strings.HasPrefix(info.Name, keyFolder) {
+		if !strings.HasPrefix(info.Name, keyFolder) && !probe.IsOurs(info.Name) {
 			foreign++
 			example = info.Name
 		}

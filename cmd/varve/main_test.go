@@ -40,6 +40,9 @@ func varve() {
 	if f != nil {
 		p.Dial = f.dial
 	}
+	if way := os.Getenv(storeVariable); way != "" {
+		p.Dial = dialOdd(way)
+	}
 	if os.Getenv(limitsVariable) == "small" {
 		p.Limits = repo.Limits{Pack: 100_000, Inline: 8_000, Deposit: 2, Loose: 24, Checkpoint: 3}
 	}

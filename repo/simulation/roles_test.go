@@ -31,11 +31,12 @@ var roles = []role{
 	{name: "checker", work: checker},
 }
 
-// founder creates the repository, through faults.
+// founder creates the repository, through faults. This store needs no probing: whether two may win is up to
+// the faults.
 func founder(t *task) {
 	for {
 		made := t.life(false, func(p *process) error {
-			_, err := repo.Init(p.ctx, p.bucket(), repo.InitOptions{Recipient: slot{}})
+			_, err := repo.Init(p.ctx, p.bucket(), repo.InitOptions{Recipient: slot{}, SingleWriter: true})
 			return err
 		}, repo.ErrExists)
 		// One whose creation ended in an error may open all the same, as its founder finds out.

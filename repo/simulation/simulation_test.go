@@ -104,7 +104,7 @@ func (w *world) begin() {
 // warm lets package-wide pools come to be outside of any run, whose channels belong to it alone.
 func warm(t *testing.T) {
 	ctx, b := context.Background(), mem.New()
-	if _, err := repo.Init(ctx, b, repo.InitOptions{Recipient: slot{}}); err != nil {
+	if _, err := repo.Init(ctx, b, repo.InitOptions{Recipient: slot{}, SingleWriter: true}); err != nil {
 		t.Fatal(err)
 	}
 	r, err := repo.Open(ctx, b, repo.OpenOptions{Identities: []age.Identity{slot{}}})

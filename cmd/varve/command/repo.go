@@ -9,22 +9,28 @@ import (
 
 	"github.com/varve-dev/varve/repo"
 	"github.com/varve-dev/varve/repo/storage/dial"
+	"github.com/varve-dev/varve/repo/storage/probe"
 )
 
 func (a *app) repo() *cobra.Command {
-	return noun("repo", "The repository: make one, look at it, check it, repair it, prune it, copy it",
+	return noun("repo", "The repository: probe a store, make one, look at it, check it, repair it, prune it, copy it",
 		`A repository is a folder or bucket that holds backups: deduplicated, compressed, encrypted. Nobody
 reads it without a password, and there is no way around a lost one.`,
-		a.repoInit(), a.repoInfo(), a.repoCheck(), a.repoRepair(), a.repoPrune(), a.repoCopy())
+		a.repoProbe(), a.repoInit(), a.repoInfo(), a.repoCheck(), a.repoRepair(), a.repoPrune(), a.repoCopy())
 }
 
 func (a *app) repoInit() *cobra.Command {
-	return &cobra.Command{
+	options := repo.InitOptions{PasswordWork: a.PasswordWork}
+	c := &cobra.Command{
 		Use:   "init",
 		Short: "Make a repository",
 		Long: `Make a repository in an empty folder or bucket. The password comes from --password-file or is asked
 for twice. Weak passwords are refused. Where there is a repository already that the password opens, nothing is
 changed and the same is shown, so that the command can be repeated.
+
+A store that lets two writers create the same object is refused, since of two backups at the same time one would be
+lost. With --single-writer it is taken, and then it is up to you that only one command at a time ever writes to
+it: backup, forget, prune, any. varve repo probe tries more of what a repository needs of its store.
 
 What is printed is worth keeping where the backups are not: the fingerprint identifies the master key.
 Given as --fingerprint, it shows that nobody has put another repository in the place of yours.`,
@@ -36,7 +42,7 @@ Given as --fingerprint, it shows that nobody has put another repository in the p
 			if err != nil {
 				return err
 			}
-			password, err := a.newPassword(c.Context(), a.repository.named().passwordFile, thePassword)
+			options.Password, err = a.newPassword(c.Context(), a.repository.named().passwordFile, thePassword)
 			if err != nil {
 				return err
 			}
@@ -45,21 +51,25 @@ Given as --fingerprint, it shows that nobody has put another repository in the p
 				return err
 			}
 			defer func() { err = errors.Join(err, b.Close()) }()
-			_, err = repo.Init(c.Context(), b, repo.InitOptions{Password: password, PasswordWork: a.PasswordWork})
-			if errors.Is(err, repo.ErrExists) {
-				return a.showPresent(c.Context(), b, password, err)
-			}
-			if err != nil {
+			_, err = repo.Init(c.Context(), b, options)
+			switch {
+			case errors.Is(err, repo.ErrExists):
+				return a.showPresent(c.Context(), b, options.Password, err)
+			case errors.Is(err, probe.ErrUnfit):
+				return failure{err: err, hint: "varve repo probe tells more; --single-writer takes it for one writer at a time"}
+			case err != nil:
 				return err
 			}
 			// What was here before is gone, and the new one is meant.
-			s, err := a.open(c.Context(), b, repo.OpenOptions{Password: password, AcceptRollback: true}) // shows that what was just made opens
+			s, err := a.open(c.Context(), b, repo.OpenOptions{Password: options.Password, AcceptRollback: true}) // shows that what was just made opens
 			if err != nil {
 				return err
 			}
 			return afterwards("the repository was made", a.showCreated(s, false))
 		},
 	}
+	c.Flags().BoolVar(&options.SingleWriter, "single-writer", false, "take a store that does not decide between writers: only one command at a time may write")
+	return c
 }
 
 // created is what the operator of a new repository has to keep.

@@ -58,7 +58,8 @@ func (p *prober) lists(ctx context.Context) (string, error) {
 func (p *prober) names(ctx context.Context) (string, error) {
 	names := p.named("names/",
 		"-", "0123456789/abcdefghijklmnopqrstuvwxyz-.0123456789", "a.", "a..b", "a.json", "a/b/c/d/e/f/g", "aa",
-		"journal/0000000000000000", "lost/packs/ab/"+strings.Repeat("ab", 32)+"-0123456789ab", "packs/ab/"+strings.Repeat("ab", 32), "varve.json")
+		"journal/0000000000000000",
+		"keys/"+strings.Repeat("0123456789", 20), "lost/packs/ab/"+strings.Repeat("ab", 32)+"-0123456789ab", "packs/ab/"+strings.Repeat("ab", 32), "varve.json")
 	for i, name := range names {
 		if err := p.create(ctx, name, written(i, raceBytes)); err != nil {
 			return "", err

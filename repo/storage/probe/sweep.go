@@ -44,6 +44,13 @@ func (p *prober) sweep(ctx context.Context) Left {
 	return Left{Folder: p.folder, Objects: len(left)}
 }
 
+// IsOurs reports whether an object was stored by a probe. Those that a killed or less privileged one has left
+// do no harm, and no repository looks at them.
+func IsOurs(name string) bool {
+	_, ours := runOf(name)
+	return ours
+}
+
 // runOf returns the folder of the run that stored an object. It is strict, since what it takes for ours is
 // deleted, and a store may list what nobody asked for.
 func runOf(name string) (folder string, ours bool) {
