@@ -56,9 +56,9 @@ func (a *app) probed(c *cobra.Command, args []string) (string, error) {
 }
 
 func (a *app) probeAt(ctx context.Context, url string, options probe.Options) (err error) {
-	b, err := a.Dial(ctx, url, dial.Options{})
+	b, err := a.dial(ctx, url, dial.Options{})
 	if err != nil {
-		return misnamed(url, refused(err))
+		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	p := a.progress("probe")

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/varve-dev/varve/repo"
+	"github.com/varve-dev/varve/repo/storage"
 	"github.com/varve-dev/varve/repo/storage/dial"
 	"github.com/varve-dev/varve/repo/storage/probe"
 )
@@ -55,7 +56,7 @@ Given as --fingerprint, it shows that nobody has put another repository in the p
 			switch {
 			case errors.Is(err, repo.ErrExists):
 				return a.showPresent(c.Context(), b, options.Password, err)
-			case errors.Is(err, probe.ErrUnfit):
+			case errors.Is(err, probe.ErrUnfit) && !errors.Is(err, storage.ErrUnsupported):
 				return failure{err: err, hint: "varve repo probe tells more; --single-writer takes it for one writer at a time"}
 			case err != nil:
 				return err

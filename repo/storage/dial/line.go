@@ -16,7 +16,8 @@ import (
 // answer by which the store asks to slow down.
 type Line struct {
 	storage.Bucket
-	meter *meter.Bucket
+	meter  *meter.Bucket
+	driver storage.Bucket
 }
 
 // LineOptions say how a store is asked. The zero value suits every store.
@@ -28,8 +29,11 @@ type LineOptions struct {
 // NewLine returns a line to a bucket, and takes that over: Close closes it.
 func NewLine(b storage.Bucket, o LineOptions) *Line {
 	m := meter.New(b)
-	return &Line{Bucket: retry.New(limit.New(m, o.Limit), o.Retry), meter: m}
+	return &Line{Bucket: retry.New(limit.New(m, o.Limit), o.Retry), meter: m, driver: b}
 }
+
+// Unwrap returns the driver, for what only some of them can do. What is asked of it is neither repeated nor counted.
+func (l *Line) Unwrap() storage.Bucket { return l.driver }
 
 // Counts returns what has gone out so far, repeated requests included.
 func (l *Line) Counts() meter.Counts { return l.meter.Counts() }

@@ -29,7 +29,8 @@ const (
 	ForeignInList     Fault = "foreign-in-list"
 	StartAfterIgnored Fault = "start-after-ignored"
 
-	NameAltered Fault = "name-altered"
+	NameAltered    Fault = "name-altered"
+	UnusableAnswer Fault = "unusable-answer"
 
 	DeleteRefused       Fault = "delete-refused"
 	DeleteIgnored       Fault = "delete-ignored"
@@ -122,6 +123,9 @@ func (f Fault) aboutKeeping() about {
 	switch f {
 	case NameAltered:
 		return about{Broken, false, "Objects get other names than they were given. Is it a file system with its own idea of names? Use another store."}
+	case UnusableAnswer:
+		return about{Broken, false, "The driver does not work with a store that answers like this. Is a proxy in between that changes answers? Use another " +
+			"store or version."}
 	case DeleteRefused:
 		return about{Missing, true, "Right for a credential that only makes backups: whoever steals it cannot destroy any. For varve repo prune, use one " +
 			"that may delete."}

@@ -25,7 +25,7 @@ func (p *prober) deletes(ctx context.Context) (string, error) {
 	}
 	if err := p.removeOne(ctx, name); err != nil {
 		p.stuck = true
-		if errors.Is(err, fs.ErrPermission) {
+		if errors.Is(err, storage.ErrForbidden) || errors.Is(err, fs.ErrPermission) {
 			return "", seen(DeleteRefused, "%v", err)
 		}
 		return "", err
@@ -33,8 +33,10 @@ func (p *prober) deletes(ctx context.Context) (string, error) {
 	if err := p.wantGone(ctx, name); err != nil {
 		return "", err
 	}
-	if err := p.bucket.Delete(ctx, name); err != nil {
+	if err := p.bucket.Delete(ctx, name); err != nil && isAnswer(err) && ctx.Err() == nil {
 		return "", seen(AbsentDeleteRefused, "%v", err)
+	} else if err != nil {
+		return "", err
 	}
 	return "what is deleted is gone, and deleting it again is no error", nil
 }
@@ -98,8 +100,20 @@ type lockable interface {
 	ObjectLock(ctx context.Context) (on bool, retention time.Duration, err error)
 }
 
+// driver is what is beneath a bucket that stands before another. What only some kinds of stores can tell is
+// asked of it directly.
+func driver(b storage.Bucket) storage.Bucket {
+	for {
+		outer, ok := b.(interface{ Unwrap() storage.Bucket })
+		if !ok {
+			return b
+		}
+		b = outer.Unwrap()
+	}
+}
+
 func (p *prober) versioning(ctx context.Context) (string, error) {
-	b, ok := p.bucket.(versioned)
+	b, ok := driver(p.bucket).(versioned)
 	if !ok {
 		return "", untold("this kind of store does not tell; look at the bucket's settings")
 	}
@@ -114,7 +128,7 @@ func (p *prober) versioning(ctx context.Context) (string, error) {
 }
 
 func (p *prober) lock(ctx context.Context) (string, error) {
-	b, ok := p.bucket.(lockable)
+	b, ok := driver(p.bucket).(lockable)
 	if !ok {
 		return "", untold("this kind of store does not tell; look at the bucket's settings")
 	}

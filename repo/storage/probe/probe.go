@@ -142,7 +142,7 @@ func Decides(ctx context.Context, b storage.Bucket) error {
 		err = p.race(ctx, p.folder+"race", writers/2)
 	}
 	if f, flawed := errors.AsType[*flaw](err); flawed {
-		return fmt.Errorf("%w: %s: %s", ErrUnfit, f.fault, f.saw)
+		return fmt.Errorf("%w: %w", ErrUnfit, f)
 	}
 	if err != nil {
 		return fmt.Errorf("find out whether the store decides between writers: %w", err)

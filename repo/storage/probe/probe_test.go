@@ -3,7 +3,8 @@ package probe
 import (
 	"context"
 	"errors"
-	"fmt"
+	"iter"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -165,7 +166,7 @@ func TestWithoutConditionalCreatesNothingElseIsTried(t *testing.T) {
 	open := lie(func(l *liar) {
 		l.create = func(context.Context, string, []byte) error {
 			requests++
-			return fmt.Errorf("501 Not Implemented: %w", errors.ErrUnsupported)
+			return &storage.Error{Class: storage.ErrUnsupported, Err: errors.New("501 Not Implemented")}
 		}
 	})
 	run(t, Options{}, open, func(t *testing.T, _ storage.Bucket, r Report) {
@@ -178,13 +179,15 @@ func TestWithoutConditionalCreatesNothingElseIsTried(t *testing.T) {
 	})
 }
 
+var allFaults = []Fault{
+	ConditionUnsupported, ConditionIgnored, LargeConditionIgnored, TwoWinners, WinnerReplaced, RefusedAndWritten, NobodyWins,
+	StaleReads, CachedAbsence, AlteredBytes, ShortObject, RangeIgnored, RangeShifted, RangeEndRefused,
+	StaleList, TruncatedList, UnsortedList, RepeatedInList, ForeignInList, StartAfterIgnored, NameAltered,
+	UnusableAnswer, DeleteRefused, DeleteIgnored, AbsentDeleteRefused, ClockOff, NoVersioning, NoLock,
+}
+
 func TestEveryFaultSaysWhatItMeans(t *testing.T) {
-	for _, f := range []Fault{
-		ConditionUnsupported, ConditionIgnored, LargeConditionIgnored, TwoWinners, WinnerReplaced, RefusedAndWritten, NobodyWins,
-		StaleReads, CachedAbsence, AlteredBytes, ShortObject, RangeIgnored, RangeShifted, RangeEndRefused,
-		StaleList, TruncatedList, UnsortedList, RepeatedInList, ForeignInList, StartAfterIgnored, NameAltered,
-		DeleteRefused, DeleteIgnored, AbsentDeleteRefused, ClockOff, NoVersioning, NoLock,
-	} {
+	for _, f := range allFaults {
 		if about := f.about(); about.means == "" || about.verdict == "" || about.verdict == Missing && f != ConditionUnsupported && !about.bearable {
 			t.Errorf("%s: %+v", f, about)
 		}
@@ -397,4 +400,84 @@ func TestProgressNamesEveryStep(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What a driver itself refuses to work with is held against the store, and anything else of the network is not.
+func TestFailuresAreJudgedByTheirClass(t *testing.T) {
+	for _, test := range []struct {
+		class error
+		want  map[Capability]Fault
+	}{
+		{storage.ErrUnsupported, map[Capability]Fault{Ranges: RangeEndRefused, List: UnusableAnswer, Names: UnusableAnswer, Delete: AbsentDeleteRefused}},
+		{storage.ErrTemporary, map[Capability]Fault{}},
+		{storage.ErrForbidden, map[Capability]Fault{}},
+	} {
+		failure := &storage.Error{Class: test.class, Err: errors.New("said so"), Hint: "do something about it"}
+		open := lie(func(l *liar) {
+			l.get = func(ctx context.Context, name string, offset, length int64) ([]byte, error) {
+				if offset > rangeBytes {
+					return nil, failure
+				}
+				return l.Bucket.Get(ctx, name, offset, length)
+			}
+			l.list = func(context.Context, string, string) iter.Seq2[storage.Info, error] {
+				return func(yield func(storage.Info, error) bool) { yield(storage.Info{}, failure) }
+			}
+			l.remove = func(ctx context.Context, name string) error {
+				if _, err := l.Bucket.Stat(ctx, name); err != nil {
+					return failure
+				}
+				return l.Bucket.Delete(ctx, name)
+			}
+		})
+		run(t, Options{Quick: true}, open, func(t *testing.T, _ storage.Bucket, r Report) {
+			if diff := cmp.Diff(test.want, faultsOf(r)); diff != "" {
+				t.Errorf("%v: -want +got\n%s", test.class, diff)
+			}
+			if len(test.want) == 0 && (errors.Is(r.Err(), ErrUnfit) || !errors.Is(r.Err(), test.class)) {
+				t.Errorf("%v: %v", test.class, r.Err())
+			}
+			for _, f := range r.Findings {
+				if f.failure != nil && f.Means != "Do something about it." {
+					t.Errorf("%s: %q", f.Capability, f.Means)
+				}
+			}
+		})
+	}
+}
+
+// wrapped stands before another bucket and hides what it can do besides.
+type wrapped struct {
+	storage.Bucket
+	inner storage.Bucket
+}
+
+func (w wrapped) Unwrap() storage.Bucket { return w.inner }
+
+func TestTheDriverIsAskedWhatOnlyItCanTell(t *testing.T) {
+	driver := kept{mem.New(), true, false, 0}
+	open := func() storage.Bucket { return wrapped{driver, wrapped{driver, driver}} }
+	run(t, Options{Quick: true}, open, func(t *testing.T, _ storage.Bucket, r Report) {
+		if diff := cmp.Diff(map[Capability]Fault{Lock: NoLock}, faultsOf(r)); diff != "" {
+			t.Errorf("-want +got\n%s", diff)
+		}
+	})
+}
+
+// The page on stores is where an operator looks a fault up.
+func TestThePageOnStoresNamesAllThereIs(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/stores.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range checks() {
+		if !strings.Contains(string(page), "`"+string(c.capability)+"`") {
+			t.Errorf("capability %s is not on the page", c.capability)
+		}
+	}
+	for _, f := range allFaults {
+		if !strings.Contains(string(page), "`"+string(f)+"`") {
+			t.Errorf("fault %s is not on the page", f)
+		}
+	}
 }

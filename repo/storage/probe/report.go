@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/varve-dev/varve/repo/storage"
 )
 
 // Report is what a probe has found out.
@@ -87,12 +89,23 @@ const (
 type flaw struct {
 	fault Fault
 	saw   string
+	cause error // the refusal that was seen, if it was one
 }
 
 func (f *flaw) Error() string { return string(f.fault) + ": " + f.saw }
+func (f *flaw) Unwrap() error { return f.cause }
 
 // seen is the flaw that a fault was seen.
-func seen(f Fault, format string, args ...any) error { return &flaw{f, fmt.Sprintf(format, args...)} }
+func seen(f Fault, format string, args ...any) error {
+	return &flaw{fault: f, saw: fmt.Sprintf(format, args...)}
+}
+
+// isAnswer tells an error that is the store's answer to what was asked from one that would come to any
+// request: no connection, no credentials.
+func isAnswer(err error) bool {
+	_, sorted := errors.AsType[*storage.Error](err)
+	return !sorted || errors.Is(err, storage.ErrUnsupported)
+}
 
 // untold is why a capability was not tried.
 type untold string
@@ -110,6 +123,9 @@ func finding(c Capability, saw string, err error) Finding {
 		f.Saw = string(why)
 		return f
 	}
+	if _, known := errors.AsType[*flaw](err); !known && errors.Is(err, storage.ErrUnsupported) {
+		err = &flaw{UnusableAnswer, err.Error(), err}
+	}
 	if flaw, ok := errors.AsType[*flaw](err); ok {
 		about := flaw.fault.about()
 		f.Verdict, f.Fault, f.Unfit, f.Saw, f.Means = about.verdict, flaw.fault, !about.bearable, flaw.saw, about.means
@@ -117,5 +133,8 @@ func finding(c Capability, saw string, err error) Finding {
 	}
 	f.Saw, f.failure = err.Error(), err
 	f.Means = "The store did not answer this, or refused us. Probe again; if it stays so, ask whether the credential may do it."
+	if e, ok := errors.AsType[*storage.Error](err); ok && e.Hint != "" {
+		f.Means = strings.ToUpper(e.Hint[:1]) + e.Hint[1:] + "."
+	}
 	return f
 }

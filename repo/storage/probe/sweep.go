@@ -76,7 +76,7 @@ func (p *prober) remove(ctx context.Context) {
 		})
 	}
 	_ = group.Wait() // it returns no error
-	if b, ok := p.bucket.(foldered); ok {
+	if b, ok := driver(p.bucket).(foldered); ok {
 		_ = b.RemoveFolder(ctx, strings.TrimSuffix(p.folder, "/")) // an empty one is no harm
 	}
 }
