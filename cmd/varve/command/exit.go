@@ -98,7 +98,7 @@ func causes() []cause {
 		{dial.ErrBadURL, exitUsage, ""},
 		{repo.ErrNoRepository, exitFailed, "create one with: varve repo init"},
 		{repo.ErrExists, exitFailed, "to use the repository that is there, open it with its password; for a new one, name another place"},
-		{probe.ErrUnfit, exitPrecondition, "what it does wrong stands above, with what to do"},
+		{probe.ErrUnfit, exitPrecondition, "varve repo probe tells what that means, and what to do"},
 		{repo.ErrVersion, exitPrecondition, "use the version of varve that wrote it, or a newer one"},
 		{repo.ErrGrace, exitUsage, "say --grace 30d or less; what must stay longer, varve snapshot hold keeps"},
 		{repo.ErrOvertaken, exitPrecondition, "what was pruned is pruned, and the next prune goes on"},

@@ -78,11 +78,14 @@ func (a *app) probeAt(ctx context.Context, url string, options probe.Options) (e
 	if err := a.show(report, func(t *sheet) { writeProbe(t, report, options.Quick) }); err != nil {
 		return err
 	}
-	err = report.Err()
-	if err == nil || errors.Is(err, probe.ErrUnfit) {
-		return err
+	switch err := report.Err(); {
+	case err == nil:
+		return nil
+	case errors.Is(err, probe.ErrUnfit):
+		return failure{err: err, hint: "what to do stands beside each of these"}
+	default:
+		return failure{err: err, code: exitUnreachable, hint: "what the store did not answer is not known; probe it again"}
 	}
-	return failure{err: err, code: exitUnreachable, hint: "what the store did not answer is not known; probe it again"}
 }
 
 // textWidth is how wide a column of sentences is.
