@@ -15,6 +15,7 @@ import (
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/storage"
 	"github.com/varve-dev/varve/repo/storage/mem"
+	"github.com/varve-dev/varve/repo/storage/retry"
 )
 
 // process is one life of a machine: a view of the bucket that dies as a whole.
@@ -90,7 +91,17 @@ func (b bucket) Get(ctx context.Context, name string, offset, length int64) ([]b
 	return data, err
 }
 
-func (p *process) bucket() bucket { return bucket{p.world.store.View(p.intercept), p} }
+// impatience names what a process does who asks once: whatever fails, the repository gets to see. Without it all
+// requests go through the repetition that the program puts before a store.
+const impatience = "impatience"
+
+func (p *process) bucket() storage.Bucket {
+	b := bucket{p.world.store.View(p.intercept), p}
+	if p.world.off[impatience] {
+		return retry.New(b, retry.Options{})
+	}
+	return b
+}
 
 // task is a role that lives through one process after another.
 type task struct {

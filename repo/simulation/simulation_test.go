@@ -129,8 +129,25 @@ func TestPromisesHold(t *testing.T) {
 		}
 		off[part] = true
 	}
+	total := holds(t, off, *seeds)
+	for _, what := range append(faultNames, paths...) {
+		if total[what] == 0 && *seeds >= enough {
+			t.Errorf("in %d seeds there was no %q", *seeds, what)
+		}
+	}
+}
+
+// What the program puts before a store must not make of an unclear answer one that is wrong.
+func TestPromisesHoldBehindRepetition(t *testing.T) {
+	warm(t)
+	holds(t, map[string]bool{impatience: true}, *seeds/10)
+}
+
+// holds plays some seeds, fails if one breaks a promise, and returns how often everything occurred.
+func holds(t *testing.T, off map[string]bool, seeds uint64) (total map[string]int) {
+	t.Helper()
 	total, steps := map[string]int{}, 0
-	for seed := *from; seed < *from+*seeds; seed++ {
+	for seed := *from; seed < *from+seeds; seed++ {
 		got := play(t, seed, off, asked())
 		if got.failure != "" {
 			t.Fatal(explain(t, seed, off, got))
@@ -147,12 +164,8 @@ func TestPromisesHold(t *testing.T) {
 	for _, what := range slices.Sorted(maps.Keys(total)) {
 		lines = append(lines, fmt.Sprintf("%8d  %s", total[what], what))
 	}
-	t.Logf("%d seeds, %d steps\n%s", *seeds, steps, strings.Join(lines, "\n"))
-	for _, what := range append(faultNames, paths...) {
-		if total[what] == 0 && *seeds >= enough {
-			t.Errorf("in %d seeds there was no %q", *seeds, what)
-		}
-	}
+	t.Logf("%d seeds, %d steps\n%s", seeds, steps, strings.Join(lines, "\n"))
+	return total
 }
 
 // enough is how many seeds bring about everything that there is.
@@ -177,7 +190,7 @@ func parts() (names []string) {
 	for _, r := range roles {
 		names = append(names, r.name)
 	}
-	return append(append(names, "caches", "clones"), faultNames...)
+	return append(append(names, "caches", "clones", impatience), faultNames...)
 }
 
 func TestSameSeedGivesSameTrace(t *testing.T) {
