@@ -6,42 +6,62 @@
 //	/srv/backups           the same without a scheme; a relative path
 //	./backups  ../backups  must begin with a dot, so that a mistyped URL is no folder
 //
-// A path is taken as it stands: nothing in it is an escape, a query or a user name.
+//	s3://BUCKET/PREFIX?region=eu-central-1          S3, and with endpoint=https://… what is like it
+//	gs://BUCKET/PREFIX                              Google Cloud Storage
+//	azblob://CONTAINER/PREFIX?account=NAME          Azure Blob Storage
+//
+// A path is taken as it stands: nothing in it is an escape, a query or a user name. The options of the
+// others are told by package cloud.
 package dial
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"strings"
 
 	"github.com/varve-dev/varve/repo/storage"
+	"github.com/varve-dev/varve/repo/storage/cloud"
 	"github.com/varve-dev/varve/repo/storage/dir"
 )
 
 // ErrBadURL means that a text names no bucket this program can open.
-var ErrBadURL = errors.New("bad repository URL")
+var ErrBadURL = cloud.ErrAddress
 
 // forms is what the message of every refusal ends with.
-const forms = "give a folder as dir:///path, /path or ./path"
+const forms = "give a folder as dir:///path, /path or ./path, or a bucket as s3://, gs:// or azblob:// with its name"
 
 // Options say how to open a bucket.
 type Options struct {
 	// Create makes the place of the bucket, a folder for example, if it is missing. Without it a
-	// missing place is [storage.ErrNoBucket].
+	// missing place is [storage.ErrNoBucket]. Buckets in object stores are made by who owns them, never
+	// by us.
 	Create bool
+
+	// Credentials are those of an object store, see [cloud.Options]. Nil leaves it to the URL and to the
+	// provider's own ways.
+	Credentials func(context.Context) (Credentials, error)
 
 	// Conn is given each connection to a store behind a network, and returns the one to use: see
 	// [limit.Bandwidth]. It may be nil.
 	Conn func(net.Conn) net.Conn
 }
 
+// Credentials are keys to an object store.
+type Credentials = cloud.Credentials
+
 // Open returns the bucket at a URL. Its errors never repeat what may be a secret: of a URL that is not
 // a path they show the scheme and no more.
 func Open(ctx context.Context, url string, o Options) (storage.Bucket, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("open bucket: %w", err)
+	}
+	if scheme, _, found := strings.Cut(url, "://"); found && cloud.IsScheme(scheme) {
+		b, err := cloud.Open(ctx, url, cloud.Options{Credentials: o.Credentials, Conn: o.Conn})
+		if err != nil {
+			return nil, err
+		}
+		return b, nil
 	}
 	path, err := folderPath(url)
 	if err != nil {

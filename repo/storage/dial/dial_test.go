@@ -67,9 +67,6 @@ func TestOpenRefuses(t *testing.T) {
 		{"", "empty"},
 		{"dir://", "without a path"},
 		{"./a\x00b", "NUL"},
-		{"s3://bucket/prefix", "s3://"},
-		{"gs://bucket", "gs://"},
-		{"azblob://container", "azblob://"},
 		{"mem://", "mem://"},
 		{"file:///srv/backups", "file://"},
 		{"s3:bucket", "neither"},
@@ -86,6 +83,60 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	if made, err := os.ReadDir("."); err != nil || len(made) > 0 {
 		t.Errorf("made %v, %v", made, err)
+	}
+}
+
+func TestOpenRefusesBadBuckets(t *testing.T) {
+	for _, test := range []struct{ url, says string }{
+		{"s3://", "name of a bucket"},
+		{"gs:///prefix", "name of a bucket"},
+		{"s3://127.0.0.1:9000/bucket", "endpoint"},
+		{"S3://bucket?regoin=eu-central-1", "region"},
+		{"s3://key:topsecret@bucket", "credentials"},
+		{"gs://bucket?region=x", "has anonymous, ca"},
+		{"s3://bucket?endpoint=minio:9000", "https://host:port"},
+		{"s3://bucket?endpoint=https://key:topsecret@minio", "must not hold credentials"},
+		{"s3://bucket?path_style=maybe", "true or false"},
+		{"s3://bucket?checksum=sha1", "crc32c, md5, none"},
+		{"s3://bucket?region=", "one value"},
+		{"s3://bucket?region=a&region=b", "one value"},
+		{"s3://bucket?a=%zz", "malformed"},
+		{"s3://bucket/a/../b", ".."},
+		{"s3://bucket/a//b", "empty part"},
+		{"s3://bucket/a%00b", "control characters"},
+		{"s3://bucket?ca=/no/such/file", "no such file"},
+		{"s3://bucket?anonymous=true&credentials=/x", "exclude"},
+		{"azblob://container", "account"},
+	} {
+		_, err := Open(t.Context(), test.url, Options{})
+		if !errors.Is(err, ErrBadURL) || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "topsecret") {
+			t.Errorf("Open(%q) = %v, want ErrBadURL that says %q and no secret", test.url, err, test.says)
+		}
+	}
+}
+
+// A bucket's own URL opens it, and two spellings of one place are one.
+func TestOpenBucket(t *testing.T) {
+	for url, want := range map[string]string{
+		"s3://bucket":                            "s3://bucket",
+		"S3://bucket/":                           "s3://bucket",
+		"s3://bucket/a/b/?region=r&path_style=1": "s3://bucket/a/b?path_style=1&region=r",
+		"s3://bucket/a b?endpoint=http://h:1":    "s3://bucket/a%20b?endpoint=http%3A%2F%2Fh%3A1",
+		"gs://bucket/x?anonymous=true":           "gs://bucket/x?anonymous=true",
+		"azblob://c/x?anonymous=true&account=a":  "azblob://c/x?account=a&anonymous=true",
+	} {
+		b, err := Open(t.Context(), url, Options{})
+		if err != nil {
+			t.Errorf("Open(%q): %v", url, err)
+			continue
+		}
+		again, err := Open(t.Context(), b.String(), Options{})
+		if err != nil || b.String() != want || again.String() != want {
+			t.Errorf("Open(%q) is %s, want %s; and again %v, %v", url, b, want, again, err)
+		}
+		if err := errors.Join(b.Close(), again.Close()); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
