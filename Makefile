@@ -10,7 +10,7 @@ WITH_ASSETS = VARVE_TEST_ASSETS="$$(go -C test run ./assets)"
 TEST_PACKAGES = $$(go -C $(CURDIR)/test list -f '{{.Dir}}' ./... | grep -v '/test/kube$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit integration crash soak sim sabotage lint damage fuzz vectors build assets
+.PHONY: help demo test unit integration test-stores crash soak sim sabotage lint damage fuzz vectors build assets
 
 help: ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ unit: assets ## run the tests of the main module
 
 integration: assets build ## run the tests of the control plane, of the corpus and of the binary
 	$(WITH_ASSETS) go -C test test $(TEST_PACKAGES)
+
+test-stores: ## run the tests of buckets against servers that answer like S3, Google Cloud Storage and Azure
+	go -C test run ./stores -dir .. go test ./repo/storage/...
 
 crash: ## kill the program before, in and after every request to its store, fill its disk at every write, and kill it twice
 	go test -v -timeout 2h ./cmd/varve -run 'HarmNothing|FullDisk|AtTheSameTime|AtAnyMoment' -every 1 -pairs 100 -seed $(SEED)

@@ -15,7 +15,7 @@
 // temporary directory. Stop kills the three, since nobody will read that state again, and removes it.
 // On Linux they also die with the process that started them, however it ends.
 //
-// The package imports the standard library only.
+// The package imports the standard library and test/child only.
 package controlplane
 
 import (
@@ -25,6 +25,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/varve-dev/varve/test/child"
 )
 
 // Options say what to start. Only Assets is required.
@@ -42,7 +44,7 @@ type Options struct {
 type ControlPlane struct {
 	access   Access
 	dir      string
-	children []*child
+	children []*child.Child
 }
 
 // attempts is how often a start is tried. A port that was free when it was chosen may be taken when
@@ -69,7 +71,7 @@ func Start(ctx context.Context, o Options) (*ControlPlane, error) {
 			return cp, nil
 		}
 		failed = err
-		if ended := new(endedError); !errors.As(err, &ended) || ctx.Err() != nil {
+		if ended := new(child.EndedError); !errors.As(err, &ended) || ctx.Err() != nil {
 			break
 		}
 	}
@@ -87,7 +89,7 @@ func start(ctx context.Context, o Options) (_ *ControlPlane, err error) {
 			err = errors.Join(err, cp.Stop())
 		}
 	}()
-	ports, err := freePorts(2)
+	ports, err := child.FreePorts(2)
 	if err != nil {
 		return nil, err
 	}
@@ -114,9 +116,9 @@ func start(ctx context.Context, o Options) (_ *ControlPlane, err error) {
 	return cp, nil
 }
 
-func (cp *ControlPlane) spawn(programs ...program) error {
+func (cp *ControlPlane) spawn(programs ...child.Program) error {
 	for _, p := range programs {
-		c, err := startChild(p)
+		c, err := child.Start(p)
 		if err != nil {
 			return err
 		}
@@ -137,10 +139,7 @@ func (cp *ControlPlane) Logs() string { return cp.dir }
 // Stop ends the control plane, waits until its processes are gone, and removes its data.
 func (cp *ControlPlane) Stop() error {
 	for _, c := range cp.children {
-		c.kill()
-	}
-	for _, c := range cp.children {
-		<-c.ended
+		c.Kill()
 	}
 	cp.children = nil
 	return os.RemoveAll(cp.dir)

@@ -2,9 +2,10 @@ package controlplane
 
 import (
 	"fmt"
-	"net"
 	"path/filepath"
 	"strings"
+
+	"github.com/varve-dev/varve/test/child"
 )
 
 // A layout is where one control plane keeps its files and listens.
@@ -13,20 +14,13 @@ type layout struct {
 	etcdPort, serverPort int
 }
 
-// A program is what startChild starts.
-type program struct {
-	path string
-	args []string
-	log  string // a file for what it prints
-}
-
-func (l layout) program(name string, args ...string) program {
-	return program{path: filepath.Join(l.assets, name), args: args, log: filepath.Join(l.dir, name+".log")}
+func (l layout) program(name string, args ...string) child.Program {
+	return child.Program{Path: filepath.Join(l.assets, name), Args: args, Log: filepath.Join(l.dir, name+".log")}
 }
 
 func (l layout) file(name string) string { return filepath.Join(l.dir, name) }
 
-func (l layout) etcd() program {
+func (l layout) etcd() child.Program {
 	client := fmt.Sprintf("http://127.0.0.1:%d", l.etcdPort)
 	const peer = "http://127.0.0.1:0" // there are no peers: any port will do
 	return l.program("etcd",
@@ -38,7 +32,7 @@ func (l layout) etcd() program {
 	)
 }
 
-func (l layout) apiServer() program {
+func (l layout) apiServer() child.Program {
 	return l.program("kube-apiserver",
 		fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", l.etcdPort),
 		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", l.serverPort),
@@ -68,7 +62,7 @@ var workloadControllers = []string{
 	"statefulset-controller", "daemonset-controller", "job-controller", "cronjob-controller",
 }
 
-func (l layout) controllerManager(o Options) program {
+func (l layout) controllerManager(o Options) child.Program {
 	off := nodeControllers
 	if o.WithoutWorkloads {
 		off = append(off[:len(off):len(off)], workloadControllers...)
@@ -87,18 +81,4 @@ func (l layout) controllerManager(o Options) program {
 		// A claim made before its volume waits for the next look.
 		"--pvclaimbinder-sync-period=1s",
 	)
-}
-
-// freePorts returns loopback ports that nobody listens on at this moment.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // only at the end, so that no port comes twice
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }
