@@ -151,6 +151,13 @@ func causes() []cause {
 		{files.ErrNotEmpty, exitFailed, "name another folder, or say --files-policy overwrite or keep"},
 		{retry.ErrGaveUp, exitUnreachable, "what was stored stays and is not stored again; --retry-for waits longer"},
 		{storage.ErrNoBucket, exitUnreachable, "is the path right, and the disk mounted? varve repo init creates it"},
+		{storage.ErrTemporary, exitUnreachable, ""},
+		{storage.ErrCredentials, exitUnreachable, ""},
+		{storage.ErrForbidden, exitUnreachable, ""},
+		{storage.ErrClock, exitUnreachable, ""},
+		{storage.ErrRegion, exitUnreachable, ""},
+		{storage.ErrUntrusted, exitUnreachable, ""},
+		{storage.ErrUnsupported, exitPrecondition, ""},
 	}
 }
 
@@ -172,6 +179,9 @@ func explain(err error) (code int, hint string) {
 			code, hint = c.code, c.hint
 			break
 		}
+	}
+	if refusal, ok := errors.AsType[*storage.Error](err); ok && refusal.Hint != "" {
+		hint = refusal.Hint // what led to it is known to the driver alone
 	}
 	if _, unknown := errors.AsType[*kube.UnknownResourceError](err); unknown {
 		code, hint = exitUsage, "kubectl api-resources lists them; --ignore-unknown lets the name pass"

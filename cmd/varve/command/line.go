@@ -40,6 +40,7 @@ func (a *app) dial(ctx context.Context, url string, o dial.Options) (*dial.Line,
 	if f.patience < span(time.Second) {
 		return nil, usage("--retry-for %v: at least a second is needed", &f.patience)
 	}
+	o.Credentials = storeCredentials
 	o.Conn = limit.NewBandwidth(int64(f.up), int64(f.down)).Conn
 	b, err := a.Dial(ctx, url, o)
 	if err != nil {

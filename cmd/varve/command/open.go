@@ -31,7 +31,7 @@ type repositoryFlags struct {
 
 func (f *repositoryFlags) add(c *cobra.Command) {
 	flags := c.PersistentFlags()
-	flags.StringVar(&f.url, "repo", "", "the `URL` of the repository: dir:///path, /path or ./path (default $"+repositoryVariable+")")
+	flags.StringVar(&f.url, "repo", "", "the `URL` of the repository: dir:///path, /path or ./path, s3://BUCKET/PREFIX, gs://… or azblob://… (default $"+repositoryVariable+")")
 	flags.StringVar(&f.credentials.passwordFile, "password-file", "", "the `FILE` that holds the password (default $"+passwordVariable+", else ask)")
 	flags.StringVar(&f.credentials.identityFile, "identity-file", "", "the `FILE` that holds age identities, in place of a password (default $"+identityVariable+")")
 	flags.StringVar(&f.credentials.kms, "kms", "", "the `URL` of the KMS key, in place of a password, as given to key add (default $"+keeperVariable+")")

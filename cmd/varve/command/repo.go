@@ -36,7 +36,8 @@ it: backup, forget, prune, any. varve repo probe tries more of what a repository
 What is printed is worth keeping where the backups are not: the fingerprint identifies the master key.
 Given as --fingerprint, it shows that nobody has put another repository in the place of yours.`,
 		Example: `  varve repo init --repo dir:///srv/backups
-  varve repo init --repo ./backups --password-file ~/.varve-password`,
+  varve repo init --repo ./backups --password-file ~/.varve-password
+  varve repo init --repo 's3://backups/cluster-a?region=eu-central-1'`,
 		Args: arguments(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			url, err := a.repository.location()
