@@ -130,6 +130,33 @@ func TestAfterTheBudgetTheErrorSaysWhy(t *testing.T) {
 	})
 }
 
+// A list that ends early must never look like one that is complete.
+func TestAListThatCannotGoOnEndsWithItsError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := mem.New()
+		for i := range 5 {
+			if err := store.Create(t.Context(), fmt.Sprint(i), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b := New(store.View(func(_ context.Context, op mem.Op) mem.Fault {
+			if op.Number == 1 {
+				return mem.Fault{Err: mem.ErrNoAnswer, Keep: 3}
+			}
+			return mem.Fault{Err: mem.ErrNoAnswer}
+		}), Options{})
+		names, last := 0, error(nil)
+		for _, err := range b.List(t.Context(), "", "") {
+			if last = err; err == nil {
+				names++
+			}
+		}
+		if names != 3 || !errors.Is(last, ErrGaveUp) {
+			t.Errorf("%d names, and then %v; want 3 and ErrGaveUp", names, last)
+		}
+	})
+}
+
 func TestAnOutageIsNoStorm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const clients = 64
