@@ -149,7 +149,7 @@ func causes() []cause {
 		{restore.ErrPlan, exitUsage, ""},
 		{restore.ErrEmptySelection, exitFailed, "varve snapshot ls shows what the backup has"},
 		{files.ErrNotEmpty, exitFailed, "name another folder, or say --files-policy overwrite or keep"},
-		{retry.ErrGaveUp, exitUnreachable, "what was stored stays and is not stored again; --retry-for waits longer"},
+		{retry.ErrGaveUp, exitUnreachable, "run it again when the store is there; --retry-for waits longer"},
 		{storage.ErrNoBucket, exitUnreachable, "is the path right, and the disk mounted? varve repo init creates it"},
 		{storage.ErrTemporary, exitUnreachable, ""},
 		{storage.ErrCredentials, exitUnreachable, ""},
