@@ -225,6 +225,54 @@ func TestUnreadableEntryIsAReasonToWaitOnlyIfItMayHideSomething(t *testing.T) {
 	}
 }
 
+// A backup that broke off before its entry may have left a manifest. It does not stand for a snapshot that is lost, so
+// that prunes leave what that had stored until its entry is found.
+func TestManifestWithoutAnEntryStandsForNoLostSnapshot(t *testing.T) {
+	b := mem.New()
+	initialise(t, b)
+	w := notInline(t, b).NewWriter(t.Context(), WriterOptions{})
+	ref, err := w.Write(t.Context(), blob.Data, noise(1, 3000))
+	must(t, err)
+	id := journal.NewSnapshotID()
+	_, err = w.WriteNode(t.Context(), blob.Manifest, blob.Node{Links: []blob.Ref{ref}, Body: bytes.Clone(id[:])})
+	must(t, err)
+	_, err = w.finish() // which stores its packs
+	must(t, err)
+
+	snapshot, _ := backup(t, openSmall(t, b), noise(2, 3000)) // with the manifest inside of its entry
+	must(t, openSmall(t, b).Hold(t.Context(), snapshot.ID))
+	entry, err := b.Get(t.Context(), journal.Name(1), 0, -1)
+	must(t, err)
+	must(t, b.Delete(t.Context(), journal.Name(1)))
+	report := mustRepairJournal(t, b, told(1))
+	if !slices.Equal(report.Silent, []string{journal.Name(1)}) || !report.Waiting {
+		t.Errorf("the repair says %+v", report)
+	}
+	if _, err := openSmall(t, b).Prune(t.Context(), atOnce); !errors.Is(err, ErrUnfinished) {
+		t.Errorf("a prune: %v, want ErrUnfinished", err)
+	}
+	must(t, b.Put(LostFolder+journal.Name(1)+"-found", entry))
+	if report := mustRepairJournal(t, b, told(1)); !report.Complete() || report.Waiting {
+		t.Errorf("when the entry is found, the repair says %+v", report)
+	}
+	mustAllBeBack(t, b, []journal.Snapshot{snapshot})
+}
+
+// What an earlier repair has added again is no riddle any more once a prune has looked at it.
+func TestSecondRepairOfTheJournalTrustsThePruneBetween(t *testing.T) {
+	b, snapshots, _ := sixSnapshots(t)
+	flipEntry(t, b, 3)
+	mustRepairJournal(t, b, told(3))
+	mustAllBeBack(t, b, snapshots)
+	must(t, openSmall(t, b).Hold(t.Context(), snapshots[0].ID))
+	last := head(openSmall(t, b)) - 1
+	flipEntry(t, b, last)
+	if report := mustRepairJournal(t, b, told(last)); !report.Complete() || report.Waiting {
+		t.Errorf("the second repair says %+v", report)
+	}
+	mustAllBeBack(t, b, snapshots)
+}
+
 // Somebody may have planted an object of any size, which must not fill the memory of who repairs.
 func TestRepairOfTheJournalReadsNoMoreThanAnEntry(t *testing.T) {
 	b, _, _ := sixSnapshots(t)

@@ -76,9 +76,11 @@ func (x *journalRepair) finish(ctx context.Context) error {
 	return nil
 }
 
-// silent names the lost entries that do not open, if any of them may hide something. That is not so when as many
-// snapshots are back of which no other entry tells: then these are what they have made. Nor is it when all
-// their bytes are there, so that the packs which they added are objects, and snapshots need all of these.
+// silent names the lost entries that do not open, if any of them may hide something. That is not so when snapshots
+// need all packs that were added again, and as many are back of which no other entry tells: then these are what
+// such entries have made. Nor is it when all bytes of the entries are there, so that what they added are objects.
+// A pack that nobody needs may be of a snapshot whose manifest is lost, though another is found that was never
+// committed.
 func (x *journalRepair) silent() []string {
 	mute, worst := []string{}, speaks
 	for n, how := range x.entries.mute {
@@ -90,7 +92,7 @@ func (x *journalRepair) silent() []string {
 	var found int
 	var idle bool
 	x.repo.journal.View(func(s *journal.State) { found, idle = x.entries.recovered(s) })
-	if found >= len(mute) || worst == sealed && !idle {
+	if !idle && (found >= len(mute) || worst == sealed) {
 		return []string{}
 	}
 	return mute
@@ -120,7 +122,7 @@ func (l *lostEntries) recovered(s *journal.State) (found int, idle bool) {
 		note(one.Live)
 	}
 	for n, p := range s.Packs {
-		again := l.any && p.Entry >= l.first && !making[p.Entry]
+		again := l.any && p.Entry >= max(l.first, s.Prunes.Base) && !making[p.Entry] // a prune has looked at those before
 		idle = idle || again && p.Status == journal.LivePack && !refs.Contains(uint32(n))
 	}
 	return found, idle
