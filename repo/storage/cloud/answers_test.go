@@ -453,3 +453,15 @@ func TestExpiredCredentialsAreReplacedOnce(t *testing.T) {
 		t.Errorf("credentials were asked for %d times, want 2", n)
 	}
 }
+
+func TestRetentionOfGCSIsALock(t *testing.T) {
+	b := front(t, schemeGCS, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"versioning":{"enabled":true},"retentionPolicy":{"retentionPeriod":"604800","isLocked":true}}`)
+	})
+	if on, err := b.Versioning(t.Context()); !on || err != nil {
+		t.Errorf("Versioning = %v, %v", on, err)
+	}
+	if on, retention, err := b.ObjectLock(t.Context()); !on || retention != 7*day || err != nil {
+		t.Errorf("ObjectLock = %v, %v, %v; want a week", on, retention, err)
+	}
+}

@@ -173,7 +173,7 @@ func (b *Bucket) ask(ctx context.Context, attempt, name string, request func(sto
 func (c *client) sorted(ctx context.Context, request func(store) error) error {
 	err := request(c.store)
 	switch {
-	case err == nil, errors.Is(err, errPastEnd), errors.Is(err, storage.ErrNotFound):
+	case err == nil, errors.Is(err, errPastEnd), errors.Is(err, storage.ErrNotFound), errors.Is(err, errUntold):
 		return err
 	case ctx.Err() != nil: // what broke off because of that says nothing about the store
 		return fmt.Errorf("%w: %w", ctx.Err(), err)

@@ -25,6 +25,7 @@ import (
 // it adds repeating, gRPC and metrics, which are not wanted here, and 20 MB to the program.
 type gcsStore struct {
 	objects *gcs.ObjectsService
+	buckets *gcs.BucketsService
 	address address
 }
 
@@ -50,7 +51,7 @@ func newGCS(a address, t *http.Transport, given Credentials) (store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client of Google Cloud Storage: %w", err)
 	}
-	return &gcsStore{objects: service.Objects, address: a}, nil
+	return &gcsStore{objects: service.Objects, buckets: service.Buckets, address: a}, nil
 }
 
 // gcsCredentials looks into the file of the URL, then at what was given, then where Google's own

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -348,5 +349,30 @@ func TestAccessTierOfAzure(t *testing.T) {
 		t.Error("a tier that does not exist is taken")
 	} else if refused := new(azcore.ResponseError); !errors.As(err, &refused) {
 		t.Errorf("Create = %v, want what the store said", err)
+	}
+}
+
+func TestBucketsTellWhatTheyKeep(t *testing.T) {
+	for _, test := range []struct {
+		why       string
+		server    server
+		lock      bool
+		retention time.Duration
+	}{
+		{"S3", s3Server(t, false), false, 0},
+		{"S3 with Object Lock", s3Server(t, true), true, 24 * time.Hour},
+		{"GCS", gcsServer(t), false, 0},
+	} {
+		b := test.server.open(t, test.server.endpoint, test.server.bucket(t))
+		if on, err := b.Versioning(t.Context()); on != test.lock || err != nil { // a lock brings versions along
+			t.Errorf("%s: Versioning = %v, %v", test.why, on, err)
+		}
+		if on, retention, err := b.ObjectLock(t.Context()); on != test.lock || retention != test.retention || err != nil {
+			t.Errorf("%s: ObjectLock = %v, %v, %v", test.why, on, retention, err)
+		}
+	}
+	s := azureServer(t)
+	if _, err := s.open(t, s.endpoint, s.bucket(t)).Versioning(t.Context()); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("Azure: Versioning = %v, want that it does not tell", err)
 	}
 }
