@@ -314,12 +314,20 @@ func TestAnswersThatBreakOff(t *testing.T) {
 
 func TestRangeThatTheStoreIgnoresIsRefused(t *testing.T) {
 	for _, scheme := range []string{schemeS3, schemeGCS, schemeAzure} {
-		b := front(t, scheme, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")
-			_, _ = io.WriteString(w, strings.Repeat("x", 100))
-		})
-		if _, err := b.Get(t.Context(), "a", 10, 5); !errors.Is(err, storage.ErrUnsupported) {
-			t.Errorf("%s: Get = %v, want ErrUnsupported", scheme, err)
+		for _, wrong := range []struct {
+			contentRange string
+			bytes        int
+		}{{"", 100}, {"", 5}, {"bytes 0-4/100", 5}, {"bytes 10-99/100", 90}} {
+			b := front(t, scheme, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")
+				if wrong.contentRange != "" {
+					w.Header().Set("Content-Range", wrong.contentRange)
+				}
+				_, _ = io.WriteString(w, strings.Repeat("x", wrong.bytes))
+			})
+			if _, err := b.Get(t.Context(), "a", 10, 5); !errors.Is(err, storage.ErrUnsupported) {
+				t.Errorf("%s: Get answered by %d bytes of range %q = %v, want ErrUnsupported", scheme, wrong.bytes, wrong.contentRange, err)
+			}
 		}
 	}
 }
