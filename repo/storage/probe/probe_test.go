@@ -61,6 +61,7 @@ func TestEveryKnownFaultIsCalledByItsName(t *testing.T) {
 			want: map[Capability]Fault{Size: LargeConditionIgnored},
 		},
 		{store: "two winners now and then", open: lie(letsTwoWin), want: map[Capability]Fault{Race: TwoWinners}},
+		{store: "overwrites once a race is over", open: lie(forgetsWinners), want: map[Capability]Fault{Race: ConditionIgnored}},
 		{
 			store: "refuses and writes", open: lie(writesRefused), complete: true,
 			want: map[Capability]Fault{Create: RefusedAndWritten, Race: WinnerReplaced, Size: RefusedAndWritten},
