@@ -76,12 +76,13 @@ var floors = []floor{
 
 // beside lists the imports inside one floor that are meant, each with its reason.
 var beside = map[[2]string]string{
-	{"repo/storage/dial", "repo/storage/cloud"}: "dial is the list of the drivers: it turns a URL into one of them, in place of a registry filled by init",
-	{"repo/storage/dial", "repo/storage/dir"}:   "dial is the list of the drivers",
-	{"repo/storage/dial", "repo/storage/limit"}: "dial puts what stands before a driver together, in the one right order",
-	{"repo/storage/dial", "repo/storage/mem"}:   "dial is the list of the drivers",
-	{"repo/storage/dial", "repo/storage/meter"}: "dial puts what stands before a driver together",
-	{"repo/storage/dial", "repo/storage/retry"}: "dial puts what stands before a driver together",
+	{"repo/storage/dial", "repo/storage/cloud"}:  "dial is the list of the drivers: it turns a URL into one of them, in place of a registry filled by init",
+	{"repo/storage/cloud", "repo/storage/probe"}: "the tests of the drivers let real servers be probed, as an operator does",
+	{"repo/storage/dial", "repo/storage/dir"}:    "dial is the list of the drivers",
+	{"repo/storage/dial", "repo/storage/limit"}:  "dial puts what stands before a driver together, in the one right order",
+	{"repo/storage/dial", "repo/storage/mem"}:    "dial is the list of the drivers",
+	{"repo/storage/dial", "repo/storage/meter"}:  "dial puts what stands before a driver together",
+	{"repo/storage/dial", "repo/storage/retry"}:  "dial puts what stands before a driver together",
 }
 
 // A ban keeps imports out of packages.

@@ -57,8 +57,8 @@ func (f Fault) about() about {
 		return about{Broken, false, "The condition that a name be free (If-None-Match) is ignored. Two backups at the same time would overwrite each " +
 			"other's entries in the journal, and one of them would be lost. " + alone}
 	case LargeConditionIgnored:
-		return about{Broken, false, "For objects that are uploaded in parts the store ignores the condition that the name be free, as gofakes3 does. " +
-			"Use another store or version, or an upload in one part if the URL offers one."}
+		return about{Broken, false, "For large objects the store ignores the condition that the name be free. Some do for what is uploaded in parts " +
+			"(gofakes3, for example); is a gateway in between that does so? Use another store or version."}
 	case TwoWinners:
 		return about{Broken, false, "Of two backups that end at the same moment both may be told that they are stored, and one of them is lost. " + alone}
 	case WinnerReplaced:

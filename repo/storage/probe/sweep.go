@@ -24,7 +24,10 @@ func (p *prober) sweep(ctx context.Context) Left {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sweepTime)
 	defer cancel()
 	p.remove(ctx)
-	left := maps.Clone(p.made)
+	left := map[string]bool{}
+	if !p.nothing { // else no create succeeded, and what cannot be deleted is not there
+		left = maps.Clone(p.made)
+	}
 	for info, err := range p.bucket.List(ctx, Prefix, "") {
 		if err != nil {
 			break // then those in p.made are what is known
