@@ -29,13 +29,8 @@ func (r *Repository) holds(v verdict, harmed uint64) bool {
 // damage or healing since may have touched; and none at all as long as no damage is recorded.
 func (r *Repository) Damaged(ctx context.Context, manifests ...blob.Ref) (map[blob.Ref]bool, error) {
 	var harmed uint64
-	live, known := map[blob.ID]bool{}, false
-	r.journal.View(func(s *journal.State) {
-		harmed, known = s.Harmed, len(s.Damaged) > 0
-		for _, l := range s.Snapshots {
-			live[l.Manifest] = true
-		}
-	})
+	known := false
+	r.journal.View(func(s *journal.State) { harmed, known = s.Harmed, len(s.Damaged) > 0 })
 	if !known {
 		return nil, nil
 	}
@@ -55,15 +50,29 @@ func (r *Repository) Damaged(ctx context.Context, manifests ...blob.Ref) (map[bl
 			lost, _ := losses.one(ref)
 			verdicts[ref.ID] = verdict{harmed, lost}
 		}
+	}
+	live := r.liveManifests() // what a walk misses of a snapshot that was forgotten meanwhile may have been pruned
+	if len(open) > 0 {
 		r.cache.SetNote(verdictsNote, encodeVerdicts(verdicts, live))
 	}
 	damaged := map[blob.Ref]bool{}
 	for _, ref := range manifests {
-		if verdicts[ref.ID].lost != (blob.Ref{}) {
+		if live[ref.ID] && verdicts[ref.ID].lost != (blob.Ref{}) {
 			damaged[ref] = true
 		}
 	}
 	return damaged, nil
+}
+
+// liveManifests are those of the snapshots that are live now.
+func (r *Repository) liveManifests() map[blob.ID]bool {
+	live := map[blob.ID]bool{}
+	r.journal.View(func(s *journal.State) {
+		for _, l := range s.Snapshots {
+			live[l.Manifest] = true
+		}
+	})
+	return live
 }
 
 // Verdicts are noted in the local cache:

@@ -131,3 +131,23 @@ func TestAHealedLossDoesNotHideAnother(t *testing.T) {
 	l.lose(t, refs[0]) // the copy that healed it
 	l.expect(t, "lost once more", []int{0, 1}, 3)
 }
+
+// What a prune takes from a snapshot that was forgotten while somebody looked for losses is none.
+func TestForgottenSnapshotIsNotCalledDamaged(t *testing.T) {
+	b := mem.New()
+	initialise(t, b)
+	damaged, refs := backup(t, notInline(t, b), noise(1, 3000))
+	forgotten, _ := backup(t, notInline(t, b), noise(2, 3000))
+	r := notInline(t, b)
+	must(t, r.MarkDamaged(t.Context(), []journal.Copy{{Blob: refs[0], Pack: r.copies(refs[0])[0].number}}))
+	other := notInline(t, b)
+	mustForget(t, other, forgotten.ID)
+	prune(t, other, atOnce)
+	prune(t, other, atOnce)
+	of := func(s journal.Snapshot) blob.Ref { return blob.Ref{Class: blob.Manifest, ID: s.Manifest} }
+	lost, err := r.Damaged(t.Context(), of(damaged), of(forgotten))
+	must(t, err)
+	if diff := cmp.Diff(map[blob.Ref]bool{of(damaged): true}, lost); diff != "" {
+		t.Errorf("damaged snapshots (-want +got)\n%s", diff)
+	}
+}
