@@ -6,6 +6,7 @@
 // The command finds them by its environment:
 //
 //	VARVE_TEST_S3      http://127.0.0.1:PORT                       versitygw, with the keys "varve" and "varve-secret"
+//	                                                               and an empty bucket, varve-outage
 //	VARVE_TEST_GCS     http://127.0.0.1:PORT                       fake-gcs-server, without credentials
 //	VARVE_TEST_AZURE   http://127.0.0.1:PORT/devstoreaccount1      Azurite, with the key that all its users know
 //

@@ -68,8 +68,8 @@ func startOnce(ctx context.Context, p programs) (_ *servers, err error) {
 	for i, address := range []*string{&s.s3, &s.gcs, &s.azure} {
 		*address = fmt.Sprintf("127.0.0.1:%d", ports[i])
 	}
-	for _, folder := range []string{"s3", "s3-versions", "azure"} {
-		if err := os.Mkdir(filepath.Join(dir, folder), 0o755); err != nil {
+	for _, folder := range []string{"s3/varve-outage", "s3-versions", "azure"} {
+		if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {
 			return nil, err
 		}
 	}

@@ -346,6 +346,45 @@ func TestListOutOfOrderIsRefused(t *testing.T) {
 	}
 }
 
+// What is no list, or not to its end, is no empty list, though it comes with a 200.
+func TestAnswerThatIsNoListIsNoEmptyList(t *testing.T) {
+	const list = `<ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated><Contents><Key>a</Key><Size>1</Size></Contents></ListBucketResult>`
+	for name, test := range map[string]struct{ scheme, body string }{
+		"an error of S3":     {schemeS3, s3Answer(200, "InternalError", "We encountered an internal error.").body},
+		"an error of Azure":  {schemeAzure, azureAnswer(200, "InternalError", "The server encountered an internal error.").body},
+		"an error of Google": {schemeGCS, gcsAnswer(200, "backendError", "Backend Error").body},
+		"half of a list":     {schemeS3, list[:len(list)/2]},
+		"a page for S3":      {schemeS3, page404},
+		"a page for Google":  {schemeGCS, page404},
+		"nothing, to S3":     {schemeS3, ""},
+		"nothing, to Azure":  {schemeAzure, ""},
+		"nothing, to Google": {schemeGCS, ""},
+	} {
+		b := front(t, test.scheme, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, test.body) })
+		last := error(nil)
+		for _, err := range b.List(t.Context(), "", "") {
+			last = err
+		}
+		if !errors.Is(last, storage.ErrTemporary) {
+			t.Errorf("%s: List ends with %v, want ErrTemporary", name, last)
+		}
+	}
+}
+
+// A refusal that breaks off may have been any refusal, above all another 404 than that of an absent object.
+func TestRefusalThatBreaksOffIsTemporary(t *testing.T) {
+	whole := s3Answer(404, "NoSuchKey", "The specified key does not exist.")
+	b := front(t, schemeS3, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/xml")
+		w.Header().Set("Content-Length", strconv.Itoa(len(whole.body)))
+		w.WriteHeader(whole.status)
+		_, _ = io.WriteString(w, whole.body[:len(whole.body)/2])
+	})
+	if _, err := b.Get(t.Context(), "a", 0, -1); !errors.Is(err, storage.ErrTemporary) || errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Get = %v, want ErrTemporary", err)
+	}
+}
+
 // A list begins where it is to begin, and not at the start of the bucket.
 func TestListFromANameAsksFromThere(t *testing.T) {
 	for scheme, parameter := range map[string]string{schemeS3: "start-after", schemeGCS: "startOffset"} {
@@ -353,7 +392,7 @@ func TestListFromANameAsksFromThere(t *testing.T) {
 			if got := r.URL.Query().Get(parameter); got != "journal/7" {
 				t.Errorf("%s: %s is %q", scheme, parameter, got)
 			}
-			_, _ = io.WriteString(w, map[string]string{schemeS3: "<ListBucketResult></ListBucketResult>", schemeGCS: "{}"}[scheme])
+			_, _ = io.WriteString(w, map[string]string{schemeS3: "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>", schemeGCS: `{"kind":"storage#objects"}`}[scheme])
 		})
 		for _, err := range b.List(t.Context(), "journal/", "journal/7") {
 			t.Errorf("%s: %v", scheme, err)

@@ -162,7 +162,7 @@ func (s *azureStore) list(ctx context.Context, prefix, _, resume string) (page, 
 		p.resume = *out.NextMarker
 	}
 	if out.Segment == nil {
-		return page{}, incomplete(prefix)
+		return page{}, noList()
 	}
 	for _, o := range out.Segment.BlobItems {
 		if o.Name == nil || o.Properties == nil || o.Properties.ContentLength == nil || o.Properties.LastModified == nil {

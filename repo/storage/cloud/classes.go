@@ -2,6 +2,8 @@ package cloud
 
 import (
 	"crypto/tls"
+	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -98,6 +100,12 @@ func byConnection(err error) error {
 	return err
 }
 
+// noList is an answer to a list that was understood and says nothing of what each list says. The libraries pass over what
+// they do not know, so an error that comes with a 200 would else be an empty list.
+func noList() error {
+	return &storage.Error{Class: storage.ErrTemporary, Err: errors.New("the store answered 200 with something that is no list")}
+}
+
 // broken reports whether a connection could not be made, broke off or fell silent.
 func broken(err error) bool {
 	for _, e := range []error{
@@ -107,6 +115,11 @@ func broken(err error) bool {
 		if errors.Is(err, e) {
 			return true
 		}
+	}
+	_, isJSON := errors.AsType[*json.SyntaxError](err)
+	_, isXML := errors.AsType[*xml.SyntaxError](err)
+	if isJSON || isXML { // half an answer, or one of somebody in between
+		return true
 	}
 	var n net.Error
 	return errors.As(err, &n)

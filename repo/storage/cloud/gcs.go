@@ -132,7 +132,7 @@ func (s *gcsStore) absent(ctx context.Context, err error) error {
 }
 
 func (s *gcsStore) list(ctx context.Context, prefix, from, resume string) (page, error) {
-	call := s.objects.List(s.address.bucket).Prefix(prefix).Fields("nextPageToken", "items(name,size,timeCreated)").Context(ctx)
+	call := s.objects.List(s.address.bucket).Prefix(prefix).Fields("kind", "nextPageToken", "items(name,size,timeCreated)").Context(ctx)
 	if from != "" {
 		call.StartOffset(from)
 	}
@@ -142,6 +142,9 @@ func (s *gcsStore) list(ctx context.Context, prefix, from, resume string) (page,
 	out, err := call.Do()
 	if err != nil {
 		return page{}, s.inBucket(err)
+	}
+	if out.Kind == "" {
+		return page{}, noList()
 	}
 	p := page{objects: make([]storage.Info, 0, len(out.Items)), resume: out.NextPageToken}
 	for _, o := range out.Items {

@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/varve-dev/varve/repo/storage"
 )
@@ -44,6 +45,7 @@ type s3Store struct {
 func newS3(ctx context.Context, a address, t *http.Transport, given Credentials) (store, error) {
 	options := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(awsClient(t)),
+		config.WithLogger(logging.Nop{}), // the library would write to standard error
 		// Repeating is the business of package retry, which knows what may be repeated and for how long.
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
 		config.WithRequestChecksumCalculation(aws.RequestChecksumCalculationWhenRequired),
@@ -209,6 +211,9 @@ func (s *s3Store) list(ctx context.Context, prefix, from, resume string) (page, 
 	out, err := s.client.ListObjectsV2(ctx, in)
 	if err != nil {
 		return page{}, err
+	}
+	if out.IsTruncated == nil {
+		return page{}, noList()
 	}
 	p := page{objects: make([]storage.Info, 0, len(out.Contents))}
 	for _, o := range out.Contents {

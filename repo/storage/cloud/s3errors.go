@@ -35,6 +35,9 @@ func (s *s3Store) classify(err error) error {
 		text += ", request " + r.header.Get("X-Amz-Request-Id")
 	}
 	r.err = said{text: text, err: err}
+	if r.status < http.StatusMultipleChoices || broken(err) { // not what was asked for, or not to its end
+		return r.class(storage.ErrTemporary, "")
+	}
 	switch r.code {
 	case "PreconditionFailed":
 		return fmt.Errorf("%w: %w", storage.ErrExists, r.err)
