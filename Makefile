@@ -27,7 +27,7 @@ integration: assets build ## run the tests of the control plane, of the corpus a
 	$(WITH_ASSETS) go -C test test $(TEST_PACKAGES)
 
 test-stores: ## run the tests of buckets against servers that answer like S3, Google Cloud Storage and Azure
-	go -C test run ./stores -dir .. go test ./repo/storage/... ./repo
+	go -C test run ./stores -dir .. sh -c 'go test ./repo/storage/... ./repo && go test ./cmd/varve -run InBuckets'
 
 crash: ## kill the program before, in and after every request to its store, fill its disk at every write, and kill it twice
 	go test -v -timeout 2h ./cmd/varve -run 'HarmNothing|FullDisk|AtTheSameTime|AtAnyMoment' -every 1 -pairs 100 -seed $(SEED)

@@ -10,7 +10,7 @@
 //	VARVE_TEST_GCS     http://127.0.0.1:PORT                       fake-gcs-server, without credentials
 //	VARVE_TEST_AZURE   http://127.0.0.1:PORT/devstoreaccount1      Azurite, with the key that all its users know
 //
-// The servers listen on loopback at ports that are free, keep their data in one temporary folder, and are
+// The first two have a bucket "everyday". The servers listen on loopback at ports that are free, keep their data in one temporary folder, and are
 // gone with it when the command ends, however it ends; the exit code is the command's. What a server
 // printed is shown if it ended before its time.
 //

@@ -18,6 +18,10 @@ const (
 	secretKey = "varve-secret"
 )
 
+// everyday is a bucket that S3 and GCS have from the start, for tests that cannot make one: to both, a
+// folder is a bucket.
+const everyday = "everyday"
+
 // servers are running until stop.
 type servers struct {
 	dir            string
@@ -68,7 +72,7 @@ func startOnce(ctx context.Context, p programs) (_ *servers, err error) {
 	for i, address := range []*string{&s.s3, &s.gcs, &s.azure} {
 		*address = fmt.Sprintf("127.0.0.1:%d", ports[i])
 	}
-	for _, folder := range []string{"s3/varve-outage", "s3-versions", "azure"} {
+	for _, folder := range []string{"s3/" + everyday, "s3/varve-outage", "s3-versions", "gcs/" + everyday, "azure"} {
 		if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {
 			return nil, err
 		}
@@ -93,7 +97,7 @@ func (s *servers) programs(p programs, ports []int) []child.Program {
 		}, {
 			Path: p.fakeGCS, Log: log("fake-gcs-server"),
 			Args: []string{
-				"-scheme", "http", "-host", "127.0.0.1", "-port", fmt.Sprint(ports[1]), "-backend", "memory",
+				"-scheme", "http", "-host", "127.0.0.1", "-port", fmt.Sprint(ports[1]), "-backend", "memory", "-data", filepath.Join(s.dir, "gcs"),
 				"-public-host", s.gcs, "-external-url", "http://" + s.gcs, "-log-level", "error",
 			},
 		}, {
