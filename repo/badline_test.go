@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -70,9 +71,7 @@ func (l *badLine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerBadly(w, day)
 		return
 	}
-	for name, values := range answer.Header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), answer.Header)
 	w.WriteHeader(answer.StatusCode)
 	if when == "body" {
 		_, _ = io.CopyN(w, answer.Body, answer.ContentLength/2)
