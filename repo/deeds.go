@@ -19,7 +19,7 @@ func newDeeds() *deeds {
 // note takes down an entry of this prune that stands, behind a state of so many packs.
 func (p *pruning) note(e journal.Entry, packs int) {
 	for n := range journal.Members(e.Prune.Retire) {
-		if p.plan.retire.Contains(n) || p.plan.anew.Contains(n) {
+		if p.plan.retire.Contains(n) {
 			p.done.retired.Add(n)
 		} else {
 			p.done.repacked.Add(n)

@@ -96,9 +96,10 @@ func (w *Writer) addPacks(ctx context.Context, packs []journal.Added, inline []b
 		}
 		w.count(WriterStats{StoredBytes: stored})
 	}
+	reliance := w.reliance() // now, since a draft keeps the journal from others and must not wait for an upload
 	committed, err := w.repo.journal.Commit(ctx, func(s *journal.State) (journal.Draft, error) {
 		e, err := additions(s, packs, segment)
-		if retired := w.retired(s); err == nil && !retired.IsEmpty() {
+		if retired := retired(s, reliance); err == nil && !retired.IsEmpty() {
 			e.Revive = retired
 		}
 		return journal.Draft{Entry: e, Inline: inline}, err
@@ -107,11 +108,11 @@ func (w *Writer) addPacks(ctx context.Context, packs []journal.Added, inline []b
 	return err
 }
 
-// retired are the packs that the session builds on and a prune has retired meanwhile, since no snapshot
+// retired are those of the packs that a session builds on which a prune has retired meanwhile, since no snapshot
 // needs them yet. Taken back with every deposit, they outlive the grace period however long a session is.
-func (w *Writer) retired(s *journal.State) *journal.Packs {
+func retired(s *journal.State, reliance *journal.Packs) *journal.Packs {
 	retired := journal.NewPacks()
-	for number := range journal.Members(w.reliance()) {
+	for number := range journal.Members(reliance) {
 		if s.Packs[number].Status == journal.RetiredPack {
 			retired.Add(number)
 		}

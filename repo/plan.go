@@ -37,7 +37,6 @@ type listing struct {
 type plan struct {
 	retire *journal.Packs
 	revive *journal.Packs
-	anew   *journal.Packs // retired at a time that has not come, and therefore once more
 	drop   *journal.Packs
 	repack []uint32
 
@@ -45,13 +44,6 @@ type plan struct {
 	before   Amount    // copies that an earlier marking made
 	orphans  []blob.Hash
 	merge    *merge
-}
-
-// takenBack are the retired packs to be revived.
-func (p *plan) takenBack() *journal.Packs {
-	all := p.revive.Clone()
-	all.Or(p.anew)
-	return all
 }
 
 // list looks what is in the bucket and which packs of the state are not. A listing may be old, so of what
@@ -117,7 +109,7 @@ func (p *pruning) markAll(ctx context.Context) (err error) {
 // makePlan decides about every pack and every object.
 func (p *pruning) makePlan(ctx context.Context) (err error) {
 	p.plan.retire, p.plan.revive = journal.NewPacks(), journal.NewPacks()
-	p.plan.anew, p.plan.drop = journal.NewPacks(), journal.NewPacks()
+	p.plan.drop = journal.NewPacks()
 	contents := p.mark.contents()
 	p.plan.contents = contents
 	var small []uint32
@@ -172,21 +164,17 @@ func (p *pruning) planRetired(number uint32, pk journal.Pack, c content) {
 	case p.graceOver(pk.Retired) && !p.report.Blind && !p.mark.graves.Contains(number):
 		p.plan.drop.Add(number)
 		p.report.Dropped.add(pk.Size)
-	case p.isAhead(pk.Retired):
-		p.plan.anew.Add(number)
-		p.report.Retired.add(pk.Size)
 	default:
 		p.settled(number, pk)
 	}
 }
 
 // graceOver reports whether what was given up at a time, in milliseconds since 1970, has waited long enough.
+// A time that has not come was told by a clock that is wrong, that one or ours: then what is given up waits,
+// until it comes or a prune is told not to wait for clocks at all.
 func (p *pruning) graceOver(at int64) bool {
 	return p.options.Grace <= 0 || p.now-at >= p.options.Grace.Milliseconds()
 }
-
-// isAhead reports whether a time has not come: it was told by a clock that is or was wrong.
-func (p *pruning) isAhead(at int64) bool { return at > p.now+maxSkew.Milliseconds() }
 
 // planOrphans finds objects that no entry names. They may be those of a backup that runs, so they are given
 // up only when they are old by the store's own clock, which is at least as late as its newest object.

@@ -64,10 +64,6 @@ var ErrGrace = errors.New("the grace period is too long")
 // any more which snapshot it belongs to.
 const MaxGrace = journal.ForgottenFor
 
-// maxSkew is how far the clock of another machine can be ahead. A time later than that is wrong, and nobody
-// waits for it.
-const maxSkew = 24 * time.Hour
-
 // Defaults of a prune.
 const (
 	DefaultGrace     = 24 * time.Hour
@@ -185,9 +181,6 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions) (PruneReport, er
 	if o.Grace > MaxGrace {
 		return report, fmt.Errorf("prune: %w: %v is more than %v", ErrGrace, o.Grace, MaxGrace)
 	}
-	if err := r.refuseUnfinished(ctx); err != nil {
-		return report, fmt.Errorf("prune: %w", err)
-	}
 	id, done := journal.NewTxID(), newDeeds()
 	for marked := 1; ; marked++ {
 		report = PruneReport{DryRun: o.DryRun, Markings: marked, Deleted: report.Deleted, Warnings: report.Warnings,
@@ -211,6 +204,9 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions) (PruneReport, er
 }
 
 func (p *pruning) run(ctx context.Context) error {
+	if err := p.repo.refuseUnfinished(ctx); err != nil {
+		return err
+	}
 	if !p.options.DryRun {
 		if err := p.forgetParts(ctx); err != nil {
 			return err
@@ -303,13 +299,12 @@ func (p *pruning) forgetParts(ctx context.Context) error {
 	return err
 }
 
-// retire gives notice of packs that hold nothing needed, and takes back retired ones that do. Those that were
-// retired by a clock that was ahead are taken back as well, to be retired at the right time.
+// retire gives notice of packs that hold nothing needed, and takes back retired ones that do.
 func (p *pruning) retire(ctx context.Context) error {
-	err := p.commit(ctx, func(s *journal.State) (e journal.Entry, err error) {
+	return p.commit(ctx, func(s *journal.State) (e journal.Entry, err error) {
 		retire := p.stillIdle(s, p.plan.retire, journal.LivePack)
 		revive := journal.NewPacks()
-		for n := range journal.Members(p.plan.takenBack()) {
+		for n := range journal.Members(p.plan.revive) {
 			if s.Packs[n].Status == journal.RetiredPack {
 				revive.Add(n)
 			}
@@ -318,15 +313,6 @@ func (p *pruning) retire(ctx context.Context) error {
 			return e, nil
 		}
 		return journal.Entry{Prune: &journal.Prune{Retire: retire}, Revive: revive}, nil
-	})
-	if err != nil || p.plan.anew.IsEmpty() {
-		return err
-	}
-	return p.commit(ctx, func(s *journal.State) (e journal.Entry, err error) {
-		if retire := p.stillIdle(s, p.plan.anew, journal.LivePack); !retire.IsEmpty() {
-			e.Prune = &journal.Prune{Retire: retire}
-		}
-		return e, nil
 	})
 }
 

@@ -97,8 +97,9 @@ func TestPruneSaysThatSegmentsAreNotMerged(t *testing.T) {
 	}
 }
 
-// What a machine has retired whose clock was ahead does not wait until that time comes.
-func TestPruneDoesNotWaitForAClockThatWasAhead(t *testing.T) {
+// What was retired by a clock that was ahead waits, for nobody knows whose clock is the wrong one, until a
+// prune is told not to wait.
+func TestGraceIsNeverCutShortByAWrongClock(t *testing.T) {
 	b := mem.New()
 	options := OpenOptions{Password: password, Limits: Limits{Loose: 100, Inline: 1}}
 	synctest.Test(t, func(t *testing.T) {
@@ -111,28 +112,12 @@ func TestPruneDoesNotWaitForAClockThatWasAhead(t *testing.T) {
 			t.Fatalf("report: %+v, want packs retired and segments merged", report)
 		}
 	})
-	future := b.Clone()
 	r, err := Open(t.Context(), b, options)
 	must(t, err)
-	if report := prune(t, r, patient); report.Retired.Objects == 0 || report.Waiting.Objects > 0 || report.Revived.Objects > 0 {
-		t.Errorf("report: %+v, want what waited retired anew", report)
-	}
-	now := time.Now().UnixMilli()
-	r.journal.View(func(s *journal.State) {
-		for n, p := range s.Packs {
-			if p.Retired > now {
-				t.Errorf("pack %d is retired at %v", n, time.UnixMilli(p.Retired))
-			}
+	for range 2 { // the first must not spoil what the second goes by
+		if report := prune(t, r, patient); report.Waiting.Objects == 0 || report.Dropped.Objects+report.Retired.Objects+report.Deleted.Objects > 0 {
+			t.Errorf("report: %+v, want all waiting", report)
 		}
-	})
-	if report := prune(t, r, patient); report.Waiting.Objects == 0 || report.Retired.Objects > 0 {
-		t.Errorf("report: %+v, want it waiting for its grace period", report)
-	}
-	if diff := cmp.Diff(neededObjects(r), append(objects(t, b, journal.SegmentFolder), objects(t, b, journal.PackFolder)...)); diff != "" {
-		t.Errorf("-needed +there\n%s", diff)
-	}
-	if r, err = Open(t.Context(), future, options); err != nil {
-		t.Fatal(err)
 	}
 	if report := prune(t, r, atOnce); report.Dropped.Objects == 0 || report.Waiting.Objects > 0 {
 		t.Errorf("report without a grace period: %+v, want all dropped", report)

@@ -27,6 +27,9 @@ const checkpointShare = 10
 // drop commits what is given up for good: packs, orphans, segments that are replaced; and a checkpoint. Once
 // it stands, the names of all these never count again, so their objects can go.
 func (p *pruning) drop(ctx context.Context) error {
+	if err := p.repo.refuseUnfinished(ctx); err != nil { // once more: a repair may have begun since the marking
+		return err
+	}
 	if err := p.storeMerged(ctx); err != nil { // a full disk, perhaps; a merge only saves time, and the next prune makes it
 		p.report.warn("index segments are not merged", err)
 		p.noMerge()
@@ -109,7 +112,7 @@ func (p *pruning) givenUp() (gone []storage.Info) {
 		}
 		for name, info := range p.bucket.segments {
 			at, ok := s.GivenUpAt(name)
-			if ok && (p.graceOver(at) || p.isAhead(at) || slices.Contains(p.plan.orphans, name)) {
+			if ok && (p.graceOver(at) || slices.Contains(p.plan.orphans, name)) {
 				gone = append(gone, info)
 			}
 		}
