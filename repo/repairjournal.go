@@ -27,7 +27,9 @@ import (
 //     journal is as unreadable as before.
 //  4. Add the packs that no entry names any more, those inside of lost entries among them.
 //  5. Bring back the snapshots that lost entries made, if all that they reach is there.
-//  6. Make the journal longer than it was, so that who has folded lost entries cannot go on from them.
+//  6. Record as damaged what lost entries called so, and the packs whose objects are gone because a lost entry
+//     had dropped them.
+//  7. Make the journal longer than it was, so that who has folded lost entries cannot go on from them.
 //
 // From before the third step to the end of the last, an object in lost/ keeps prunes from their work. It stays
 // there when something could not be brought back, until the user gives that up (repairunfinished.go).
@@ -67,10 +69,17 @@ type JournalRepair struct {
 	Unreadable []string `json:"unreadable"` // objects in packs/ that no entry names and whose tables cannot be read
 	Silent     []string `json:"silent"`     // lost entries of which nothing tells what they said
 	Waiting    bool     `json:"waiting"`    // prunes do not work until all is brought back, or given up
+
+	Damage  int                  `json:"damage"`  // copies of blobs, and whole packs, that were recorded as damaged
+	Damaged []journal.SnapshotID `json:"damaged"` // live snapshots that lack something because packs of theirs are gone
+	Recheck bool                 `json:"recheck"` // a lost entry may have recorded damage: the data is to be read before the next backup
 }
 
-// Complete reports whether everything was brought back, as far as can be known.
-func (r *JournalRepair) Complete() bool {
+// Complete reports whether everything was brought back whole, as far as can be known.
+func (r *JournalRepair) Complete() bool { return r.Found() && len(r.Damaged) == 0 }
+
+// Found reports whether nothing is left that might be found and brought back by another repair.
+func (r *JournalRepair) Found() bool {
 	return len(r.Unreadable) == 0 && len(r.Silent) == 0 &&
 		!slices.ContainsFunc(r.Snapshots, func(s RecoveredHistory) bool { return !s.Back })
 }
@@ -99,7 +108,8 @@ func RepairJournal(ctx context.Context, b storage.Bucket, open OpenOptions, o Jo
 }
 
 func runJournalRepair(ctx context.Context, b storage.Bucket, open OpenOptions, o JournalOptions) (JournalRepair, error) {
-	report := JournalRepair{Moved: []string{}, Snapshots: []RecoveredHistory{}, Unreadable: []string{}, Silent: []string{}}
+	report := JournalRepair{Moved: []string{}, Snapshots: []RecoveredHistory{}, Unreadable: []string{}, Silent: []string{},
+		Damaged: []journal.SnapshotID{}}
 	r, header, err := withKeys(ctx, b, open)
 	if err != nil {
 		return report, err
@@ -109,7 +119,7 @@ func runJournalRepair(ctx context.Context, b storage.Bucket, open OpenOptions, o
 	if err := x.find(ctx, header); err != nil {
 		return report, fmt.Errorf("repair journal: %w", err)
 	}
-	for _, step := range []func(context.Context) error{x.remember, x.moveAside, x.readd, x.bringBack, x.outgrow, x.finish} {
+	for _, step := range []func(context.Context) error{x.remember, x.moveAside, x.readd, x.bringBack, x.harm, x.outgrow, x.finish} {
 		err := step(ctx)
 		if damagesJournal(err) {
 			err = fmt.Errorf("somebody else has written to the repository meanwhile: %w", err)

@@ -26,6 +26,7 @@ type lostEntries struct {
 	mute        map[uint64]silence          // those that do not open, nor the pack in them, by number
 	made        map[journal.SnapshotID]bool // snapshots that those that open have made
 	forgotten   map[journal.SnapshotID]bool // and forgotten
+	damaged     []journal.Copy              // that those that open call so, by the numbers of the lost history
 }
 
 // silence is how little is left of an entry.
@@ -71,6 +72,18 @@ func (l *lostEntries) note(n uint64, left journal.Remains, packed bool) {
 	for _, u := range left.Entry.Unforget {
 		delete(l.forgotten, u.ID)
 	}
+	l.damaged = append(l.damaged, left.Entry.Damaged...)
+}
+
+// muted names the lost entries of which nothing opens, in their order.
+func (l *lostEntries) muted() (names []string) {
+	for n, how := range l.mute {
+		if how != speaks && n > 0 { // entry 0 says only what is in the header
+			names = append(names, journal.Name(n))
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // keepHoles leaves an empty object in lost/ for each entry that is absent, so that the next repair knows too that

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/storage"
@@ -67,7 +66,7 @@ func (x *journalRepair) finish(ctx context.Context) error {
 		return fmt.Errorf("look for %s: %w", unfinished, err)
 	}
 	x.report.Silent = x.silent()
-	if x.report.Waiting = !x.report.Complete() && (!x.GiveUp || len(x.beyond) > 0); x.report.Waiting {
+	if x.report.Waiting = !x.report.Found() && (!x.GiveUp || len(x.beyond) > 0); x.report.Waiting {
 		return nil
 	}
 	if err := x.repo.bucket.Delete(ctx, unfinished); err != nil {
@@ -82,20 +81,19 @@ func (x *journalRepair) finish(ctx context.Context) error {
 // A pack that nobody needs may be of a snapshot whose manifest is lost, though another is found that was never
 // committed.
 func (x *journalRepair) silent() []string {
-	mute, worst := []string{}, speaks
+	mute, worst := x.entries.muted(), speaks
 	for n, how := range x.entries.mute {
-		if how != speaks && n > 0 { // entry 0 says only what is in the header
-			mute, worst = append(mute, journal.Name(n)), max(worst, how)
+		if n > 0 {
+			worst = max(worst, how)
 		}
 	}
-	slices.Sort(mute)
 	var found int
 	var idle bool
 	x.repo.journal.View(func(s *journal.State) { found, idle = x.entries.recovered(s) })
 	if !idle && (found >= len(mute) || worst == sealed) {
 		return []string{}
 	}
-	return mute
+	return append([]string{}, mute...)
 }
 
 // recovered counts the snapshots that a repair has made again though no lost entry that opens tells of them, and

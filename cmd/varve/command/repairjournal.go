@@ -110,12 +110,28 @@ func (a *app) showJournalRepair(r repo.JournalRepair, o repo.JournalOptions) err
 		for _, name := range r.Silent {
 			t.row("lost", name, "nothing tells what it said, and maybe it made a snapshot")
 		}
+		for _, id := range r.Damaged {
+			t.row("damaged", "snapshot "+id.String(), "packs that it needs are gone")
+		}
+		if r.Damage > 0 {
+			t.line("%s: %s", would(o.DryRun, "packs and copies of blobs recorded as damaged", "packs and copies of blobs to be recorded as damaged"), count(r.Damage))
+		}
+		if r.Recheck {
+			t.line("what is lost may have recorded damage: run varve repo check --read-data before the next backup")
+		}
 		if r.Waiting {
 			t.line("no prune %s until all of this is brought back, or given up", would(o.DryRun, "works", "will work"))
 		}
 	})
-	if err != nil || r.Complete() || o.GiveUp && !r.Waiting {
+	if err != nil || r.Complete() {
 		return err
+	}
+	if r.Found() {
+		return failure{err: errors.New("damaged, since packs are gone: " + counted(len(r.Damaged), "snapshot")), code: exitIncomplete,
+			hint: "what was forgotten before can be forgotten again; a pack that is found is put back under its name, and varve repo repair packs is run"}
+	}
+	if o.GiveUp && !r.Waiting {
+		return nil
 	}
 	hint := "what was found in a copy of the bucket is put back under its name (an entry as " + repo.LostFolder + "journal/<number>-found), and this is run again; "
 	if r.Waiting {
