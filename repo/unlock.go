@@ -77,7 +77,7 @@ func (l *slotList) trim() {
 	l.oldest = l.oldest[:min(len(l.oldest), maxSlots)]
 }
 
-// listSlots lists the slots of a repository. What cannot be one by its name or size is passed over.
+// listSlots lists the slots of a repository. What cannot be one by its name is passed over.
 func listSlots(ctx context.Context, b storage.Bucket) (l slotList, err error) {
 	names := 0
 	for info, err := range b.List(ctx, keyFolder, "") {
@@ -89,7 +89,7 @@ func listSlots(ctx context.Context, b storage.Bucket) (l slotList, err error) {
 			break
 		}
 		name, ok := parseSlotName(info.Name)
-		if !ok || info.Size > seal.MaxSlot {
+		if !ok {
 			continue
 		}
 		l.count++

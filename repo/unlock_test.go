@@ -113,7 +113,7 @@ func TestPlantedSlotsCostAtMostSoMuch(t *testing.T) {
 	}
 	watched, read, most := slotReads(b)
 	_, err := Open(ctx, watched, OpenOptions{Password: "a third password"})
-	if !errors.Is(err, ErrWrongKey) || !errors.Is(err, ErrPlanted) || !strings.Contains(err.Error(), "the oldest of 209:") {
+	if !errors.Is(err, ErrWrongKey) || !errors.Is(err, ErrPlanted) || !strings.Contains(err.Error(), "the oldest of 210:") {
 		t.Errorf("with 200 slots more: %v, want ErrPlanted that tells how many there are", err)
 	}
 	if read.Load() > maxSlots || most.Load() > seal.MaxSlot+1 {
