@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/varve-dev/varve/repo/blob"
 	"github.com/varve-dev/varve/repo/journal"
 	"github.com/varve-dev/varve/repo/seal"
@@ -26,6 +28,8 @@ type lostEntries struct {
 	mute        map[uint64]silence          // those that do not open, nor the pack in them, by number
 	made        map[journal.SnapshotID]bool // snapshots that those that open have made
 	forgotten   map[journal.SnapshotID]bool // and forgotten
+	settled     map[journal.SnapshotID]bool // snapshots that the journal as it is has forgotten since the first lost entry
+	recovered   int                         // snapshots that repairs have made again though no lost entry that opens tells of them
 	damaged     []journal.Copy              // that those that open call so, by the numbers of the lost history
 }
 
@@ -39,7 +43,8 @@ const (
 )
 
 func newLostEntries() lostEntries {
-	return lostEntries{mute: map[uint64]silence{}, made: map[journal.SnapshotID]bool{}, forgotten: map[journal.SnapshotID]bool{}}
+	return lostEntries{mute: map[uint64]silence{}, made: map[journal.SnapshotID]bool{}, forgotten: map[journal.SnapshotID]bool{},
+		settled: map[journal.SnapshotID]bool{}}
 }
 
 // note takes up what is left of one entry. They come in the order of their numbers.
@@ -73,6 +78,22 @@ func (l *lostEntries) note(n uint64, left journal.Remains, packed bool) {
 		delete(l.forgotten, u.ID)
 	}
 	l.damaged = append(l.damaged, left.Entry.Damaged...)
+}
+
+// follow takes up an entry of the journal as it is, of those since the first lost one, in their order. The state has
+// forgotten most of what they forgot: what an earlier repair kept in lost/ is much older, perhaps.
+func (l *lostEntries) follow(e *journal.Stored) {
+	for _, s := range e.Snapshots {
+		if len(e.Add) == 0 && !l.made[s.ID] { // a backup comes with packs
+			l.recovered++
+		}
+	}
+	for _, f := range e.Forget {
+		l.settled[f.ID] = true
+	}
+	for _, u := range e.Unforget {
+		delete(l.settled, u.ID)
+	}
 }
 
 // muted names the lost entries of which nothing opens, in their order.
@@ -151,12 +172,15 @@ func (x *journalRepair) unpack(ctx context.Context) error {
 
 // bringBack makes snapshots of what was lost, where all that it reaches is there.
 func (x *journalRepair) bringBack(ctx context.Context) error {
+	if err := x.readJournal(ctx); err != nil {
+		return err
+	}
 	if err := x.readManifests(ctx); err != nil {
 		return err
 	}
 	lost := make([]journal.Snapshot, 0, len(x.lost))
 	for _, s := range x.lost {
-		if !x.entries.forgotten[s.ID] {
+		if !x.entries.forgotten[s.ID] && !x.entries.settled[s.ID] {
 			lost = append(lost, s)
 		}
 	}
@@ -173,7 +197,38 @@ func (x *journalRepair) bringBack(ctx context.Context) error {
 			return err
 		}
 		found.Back, found.Why = why == "", why
+		if found.Back && !x.entries.made[s.ID] {
+			x.entries.recovered++
+		}
 		x.report.Snapshots = append(x.report.Snapshots, found)
+	}
+	return nil
+}
+
+// readJournal reads what the journal says since the first lost entry, some entries at a time.
+func (x *journalRepair) readJournal(ctx context.Context) error {
+	const atOnce = 64
+	head, _ := x.repo.journal.Head()
+	for n := x.entries.first; x.entries.any && n < head; n += atOnce {
+		var some [atOnce]*journal.Stored
+		group, ctx := errgroup.WithContext(ctx)
+		for i := range min(atOnce, head-n) {
+			group.Go(func() (err error) {
+				some[i], err = x.repo.journal.Verify(ctx, n+i)
+				if damagesJournal(err) { // a later checkpoint stands for it
+					some[i], err = nil, nil
+				}
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		for _, e := range some {
+			if e != nil {
+				x.entries.follow(e)
+			}
+		}
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -271,6 +272,71 @@ func TestSecondRepairOfTheJournalTrustsThePruneBetween(t *testing.T) {
 		t.Errorf("the second repair says %+v", report)
 	}
 	mustAllBeBack(t, b, snapshots)
+}
+
+// Long after a repair the state knows no more what has been forgotten since. A second repair finds it in lost/, and asks
+// the journal: it is neither lost nor live again, whether or not a prune has left its contents.
+func TestSecondRepairOfTheJournalKnowsWhatIsForgottenForLong(t *testing.T) {
+	for _, prunes := range []int{1, 3} { // the first only retires
+		synctest.Test(t, func(t *testing.T) {
+			b, snapshots, _ := sixSnapshots(t)
+			flipEntry(t, b, 3)
+			if report := mustRepairJournal(t, b, told(3)); !report.Complete() {
+				t.Fatalf("the first repair says %+v", report)
+			}
+			mustForget(t, openSmall(t, b), snapshots[2].ID, snapshots[3].ID)
+			time.Sleep(journal.ForgottenFor + time.Hour)
+			for range prunes {
+				prune(t, openSmall(t, b), atOnce)
+			}
+			if known := openSmall(t, b).Forgotten(); len(known) > 0 {
+				t.Fatalf("the state knows %d forgotten snapshots", len(known))
+			}
+			last, _ := backup(t, openSmall(t, b), []byte("new"))
+			from := head(openSmall(t, b)) - 1
+			flipEntry(t, b, from)
+			report := mustRepairJournal(t, b, told(from))
+			if !report.Complete() || report.Waiting || len(report.Snapshots) != 1 {
+				t.Errorf("after %d prunes, the second repair says %+v", prunes, report)
+			}
+			for i, s := range snapshots[2:4] {
+				if slices.Contains(live(openSmall(t, b)), s.ID) {
+					t.Errorf("after %d prunes, forgotten snapshot %d is live", prunes, 2+i)
+				}
+			}
+			mustAllBeBack(t, b, append(slices.Delete(snapshots, 2, 4), last))
+		})
+	}
+}
+
+// Nor is the entry a riddle any more that had made such a snapshot and is lost without a trace.
+func TestSecondRepairOfTheJournalCountsWhatIsForgottenForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := mem.New()
+		initialise(t, b)
+		first, _ := backup(t, notInline(t, b), noise(1, 3000))
+		second, _ := backup(t, notInline(t, b), noise(2, 3000))
+		must(t, b.Delete(t.Context(), journal.Name(1)))
+		if report := mustRepairJournal(t, b, told(1)); !report.Complete() {
+			t.Fatalf("the first repair says %+v", report)
+		}
+		mustForget(t, openSmall(t, b), first.ID)
+		time.Sleep(journal.ForgottenFor + time.Hour)
+		for range 3 {
+			prune(t, openSmall(t, b), atOnce)
+		}
+		must(t, openSmall(t, b).Hold(t.Context(), second.ID))
+		must(t, openSmall(t, b).Release(t.Context(), second.ID))
+		from := head(openSmall(t, b)) - 2
+		entry, err := b.Get(t.Context(), journal.Name(from), 0, -1)
+		must(t, err)
+		must(t, b.Delete(t.Context(), journal.Name(from)))
+		must(t, b.Put(LostFolder+journal.Name(from)+"-found", entry)) // of this loss all is known
+		if report := mustRepairJournal(t, b, told(from)); !report.Complete() || report.Waiting {
+			t.Errorf("the second repair says %+v", report)
+		}
+		mustAllBeBack(t, b, []journal.Snapshot{second})
+	})
 }
 
 // Somebody may have planted an object of any size, which must not fill the memory of who repairs.

@@ -87,30 +87,21 @@ func (x *journalRepair) silent() []string {
 			worst = max(worst, how)
 		}
 	}
-	var found int
-	var idle bool
-	x.repo.journal.View(func(s *journal.State) { found, idle = x.entries.recovered(s) })
-	if !idle && (found >= len(mute) || worst == sealed) {
+	idle := false
+	x.repo.journal.View(func(s *journal.State) { idle = x.entries.idle(s) })
+	if !idle && (x.entries.recovered >= len(mute) || worst == sealed) {
 		return []string{}
 	}
 	return append([]string{}, mute...)
 }
 
-// recovered counts the snapshots that a repair has made again though no lost entry that opens tells of them, and
-// reports whether any pack that it has added again is needed by none.
-func (l *lostEntries) recovered(s *journal.State) (found int, idle bool) {
-	adding := map[uint64]bool{} // entries
-	for _, p := range s.Packs {
-		adding[p.Entry] = true
-	}
+// idle reports whether any pack that a repair has added again is needed by no snapshot.
+func (l *lostEntries) idle(s *journal.State) bool {
 	making, refs := map[uint64]bool{}, journal.NewPacks()
 	note := func(one journal.Live) {
 		making[one.Entry] = true
 		if one.Refs != nil {
 			refs.Or(one.Refs)
-		}
-		if l.any && one.Entry >= l.first && !adding[one.Entry] && !l.made[one.ID] { // a backup comes with packs
-			found++
 		}
 	}
 	for _, one := range s.Snapshots {
@@ -121,9 +112,11 @@ func (l *lostEntries) recovered(s *journal.State) (found int, idle bool) {
 	}
 	for n, p := range s.Packs {
 		again := l.any && p.Entry >= max(l.first, s.Prunes.Base) && !making[p.Entry] // a prune has looked at those before
-		idle = idle || again && p.Status == journal.LivePack && !refs.Contains(uint32(n))
+		if again && p.Status == journal.LivePack && !refs.Contains(uint32(n)) {
+			return true
+		}
 	}
-	return found, idle
+	return false
 }
 
 // refuseUnfinished keeps prunes away from a repair that has not come to its end.
