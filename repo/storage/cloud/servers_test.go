@@ -250,14 +250,18 @@ func TestRequestsAreOneEach(t *testing.T) {
 				t.Errorf("requests to get %d bytes: -want +got\n%s", size, diff)
 			}
 		}
-		for what, request := range map[string]func() error{
+		if err := b.Create(t.Context(), "packs/doomed", nil); err != nil {
+			t.Fatal(err)
+		}
+		c.taken()
+		for what, request := range map[string]func() error{ // in any order
 			"a taken name": func() error { return b.Create(t.Context(), "packs/00000001", nil) },
 			"a range":      func() error { _, err := b.Get(t.Context(), "packs/02400000", 1<<20, 1<<20); return err },
 			"past the end": func() error { _, err := b.Get(t.Context(), "packs/00000001", 100, 5); return err },
 			"absent":       func() error { _, err := b.Get(t.Context(), "packs/absent", 0, -1); return err },
 			"stat":         func() error { _, err := b.Stat(t.Context(), "packs/00000001"); return err },
-			"list":         func() error { return listed(t.Context(), b, len(sizes)) },
-			"delete":       func() error { return b.Delete(t.Context(), "packs/gone") }, // in any order with the others
+			"list":         func() error { return listed(t.Context(), b, len(sizes)+1) },
+			"delete":       func() error { return b.Delete(t.Context(), "packs/doomed") },
 		} {
 			if err := request(); err != nil && !errors.Is(err, storage.ErrNotFound) && !errors.Is(err, storage.ErrExists) {
 				t.Errorf("%s: %v", what, err)
